@@ -1,0 +1,65 @@
+"""The vocabulary: messages, their exact numbers and times, their encoding, their topics."""
+
+from coinstream.messages.encoding import Refusal, check, decode, decode_batch, encode, field_error
+from coinstream.messages.log import DecodedBatch, LogPosition, Partition, RefusedMessage
+from coinstream.messages.market import (
+    AssetSnapshot,
+    BookSnapshot,
+    Candle,
+    Coverage,
+    CoverageStatus,
+    Instrument,
+    InstrumentStatus,
+    Level,
+    Message,
+    Provenance,
+    Quote,
+    Side,
+    Trade,
+)
+from coinstream.messages.numbers import EXACT, exact, is_zero, plain, plain_digits
+from coinstream.messages.times import MINUTE_US, day_of, minute_of, time_us_from_rfc3339, time_us_of, utc
+from coinstream.messages.topics import BY_NAME, MARKET_TOPICS, TOPIC_OF, TOPICS, Topic, key_of
+
+__all__ = [
+    "BY_NAME",
+    "EXACT",
+    "MARKET_TOPICS",
+    "MINUTE_US",
+    "TOPICS",
+    "TOPIC_OF",
+    "AssetSnapshot",
+    "BookSnapshot",
+    "Candle",
+    "Coverage",
+    "CoverageStatus",
+    "DecodedBatch",
+    "Instrument",
+    "InstrumentStatus",
+    "Level",
+    "LogPosition",
+    "Message",
+    "Partition",
+    "Provenance",
+    "Quote",
+    "Refusal",
+    "RefusedMessage",
+    "Side",
+    "Topic",
+    "Trade",
+    "check",
+    "day_of",
+    "decode",
+    "decode_batch",
+    "encode",
+    "exact",
+    "field_error",
+    "is_zero",
+    "key_of",
+    "minute_of",
+    "plain",
+    "plain_digits",
+    "time_us_from_rfc3339",
+    "time_us_of",
+    "utc",
+]

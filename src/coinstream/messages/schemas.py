@@ -1,0 +1,28 @@
+"""JSON Schemas of every message, for readers in other languages."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from coinstream.messages.topics import MARKET_TOPICS
+
+
+def json_schemas() -> dict[str, str]:
+    """Return each message's JSON Schema (2020-12) as indented text, by file name ``trade-1.json``."""
+    return {_file_name(topic.carries): _schema(topic.carries, topic.name) for topic in MARKET_TOPICS}
+
+
+def _file_name(kind: Any) -> str:
+    return str(kind.SCHEMA).replace("/", "-") + ".json"
+
+
+def _schema(kind: Any, topic: str) -> str:
+    schema = msgspec.json.schema(kind)
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$comment": f"schema header {kind.SCHEMA}, topic {topic}; times are microseconds since 1970, UTC",
+    }
+    return json.dumps(head | schema, indent=2, ensure_ascii=False) + "\n"
