@@ -1,0 +1,1 @@
+"""A real-time platform for cryptocurrency market and user data."""
