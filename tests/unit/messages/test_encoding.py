@@ -1,0 +1,204 @@
+"""Messages to bytes and back, and what a reader refuses."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from coinstream.errors import FieldError, RefusedError
+from coinstream.messages import (
+    MARKET_TOPICS,
+    AssetSnapshot,
+    BookSnapshot,
+    Candle,
+    Coverage,
+    Instrument,
+    Message,
+    Quote,
+    Trade,
+    check,
+    decode,
+    decode_batch,
+    encode,
+    key_of,
+)
+from coinstream.messages.topics import BY_NAME, TOPIC_OF, TOPICS
+
+T = 1_700_000_000_000_000
+MINUTE = 1_699_999_980_000_000
+TRADE = Trade(
+    venue="coinbase",
+    symbol="BTC-USD",
+    trade_id="42",
+    price="0.000000000000000001",
+    size="999999999999.000000000000000001",
+    aggressor_side="buy",
+    event_time_us=T,
+    received_time_us=T + 1,
+    provenance="live",
+)
+BOOK = BookSnapshot(
+    venue="coinbase",
+    symbol="BTC-USD",
+    bids=(("100.10", "1"), ("100.00", "2.5")),
+    asks=(("100.20", "0.000000000000000001"),),
+    received_time_us=T,
+)
+MESSAGES: list[Message] = [
+    TRADE,
+    BOOK,
+    Quote(venue="coinbase", symbol="BTC-USD", bid="1", ask="0", bid_size="1", received_time_us=T),
+    Instrument(
+        venue="coinbase",
+        symbol="BTC-USD",
+        venue_symbol="BTC-USD",
+        base="BTC",
+        quote="USD",
+        tick_size="0.01",
+        lot_size="0.00000001",
+        status="online",
+        received_time_us=T,
+    ),
+    Candle(
+        venue="coinbase",
+        symbol="BTC-USD",
+        minute=MINUTE,
+        open="1",
+        high="3",
+        low="1",
+        close="2",
+        volume="1000000000000",
+        provenance="backfill",
+    ),
+    AssetSnapshot(
+        source="coingecko",
+        asset_id="bitcoin",
+        symbol="BTC",
+        name="Bitcoin",
+        price_usd="64000.5",
+        change_percent_24h="-1.25",
+        attributes={"ath": "73738", "beta": None},
+        minute=MINUTE,
+        received_time_us=T,
+    ),
+    Coverage(venue="coinbase", symbol="BTC-USD", channel="trades", minute=MINUTE, status="gap", messages=0),
+]
+
+
+def changed(message: Message, **fields: Any) -> bytes:
+    """The message as JSON with some fields replaced; ``...`` leaves one out."""
+    body = json.loads(encode(message)) | fields
+    return json.dumps({name: value for name, value in body.items() if value is not ...}).encode()
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_every_message_passes_the_wire_unchanged(message: Message) -> None:
+    check(message)
+    assert decode(type(message), encode(message)) == message
+    assert decode_batch(type(message), [encode(message)] * 3) == ([message] * 3, [])
+
+
+def test_wire_keeps_the_venues_digits() -> None:
+    body = json.loads(encode(BOOK))
+    assert body["bids"] == [["100.10", "1"], ["100.00", "2.5"]]
+    assert "sequence" not in body
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_each_missing_field_is_named(message: Message) -> None:
+    required = [field.name for field in msgspec.structs.fields(type(message)) if field.required]
+    assert required
+    for name in required:
+        with pytest.raises(FieldError) as refused:
+            decode(type(message), changed(message, **{name: ...}))
+        assert refused.value.field == name
+        assert refused.value.reason == "is missing"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("price", "NaN"),
+        ("price", "0"),
+        ("price", 1.5),
+        ("size", "-1"),
+        ("size", "1e-8"),
+        ("size", "12345678901234567"),
+        ("size", "0.1234567890123456789"),
+        ("aggressor_side", "BUY"),
+        ("event_time_us", 1_700_000_000_000),
+        ("event_time_us", "1700000000000000"),
+        ("received_time_us", True),
+        ("provenance", "guessed"),
+        ("venue", ""),
+        ("trade_id", "x" * 65),
+        ("trade_id", 42),
+    ],
+)
+def test_malformed_or_out_of_range_field_of_a_trade_is_named(field: str, value: object) -> None:
+    with pytest.raises(FieldError) as refused:
+        decode(Trade, changed(TRADE, **{field: value}))
+    assert refused.value.field == field
+
+
+def test_level_that_is_no_number_is_named_with_its_place() -> None:
+    with pytest.raises(FieldError) as refused:
+        decode(BookSnapshot, changed(BOOK, bids=[["100.1", "1"], ["100", "0"]]))
+    assert refused.value.field == "bids[1].size"
+
+
+def test_book_of_more_than_fifty_levels_is_refused() -> None:
+    with pytest.raises(FieldError) as refused:
+        decode(BookSnapshot, changed(BOOK, asks=[["1", "1"]] * 51))
+    assert refused.value.field == "asks"
+
+
+def test_minute_inside_a_minute_is_refused() -> None:
+    with pytest.raises(FieldError) as refused:
+        decode(Candle, changed(MESSAGES[4], minute=MINUTE + 1))
+    assert refused.value.field == "minute"
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert decode(Trade, changed(TRADE, liquidation=True, notes={"a": [1]})) == TRADE
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"venue":"\xff"}', b"{}{}"])
+def test_what_is_no_json_object_is_refused(value: bytes) -> None:
+    with pytest.raises(RefusedError):
+        decode(Trade, value)
+
+
+def test_bad_messages_of_a_batch_leave_their_neighbours() -> None:
+    good = encode(TRADE)
+    values = [good, None, good, changed(TRADE, price="NaN"), b"{", changed(TRADE, venue=...), good]
+    messages, refusals = decode_batch(Trade, values)
+    assert messages == [TRADE, None, TRADE, None, None, None, TRADE]
+    assert [refusal.place for refusal in refusals] == [1, 3, 4, 5]
+    assert all(isinstance(refusal.error, RefusedError) for refusal in refusals)
+    assert "price" in str(refusals[1].error)
+
+
+def test_number_refused_in_a_batch_that_decodes_is_found() -> None:
+    messages, refusals = decode_batch(Trade, [encode(TRADE), changed(TRADE, size="-1")])
+    assert messages == [TRADE, None]
+    assert [refusal.place for refusal in refusals] == [1]
+
+
+def test_keys_are_of_one_venue_and_symbol_or_source_and_asset() -> None:
+    assert [key_of(message) for message in MESSAGES] == ["coinbase:BTC-USD"] * 5 + [
+        "coingecko:bitcoin",
+        "coinbase:BTC-USD",
+    ]
+
+
+def test_every_message_has_a_topic_and_every_topic_its_dead_letters() -> None:
+    assert {type(message) for message in MESSAGES} == set(TOPIC_OF)
+    for topic in MARKET_TOPICS:
+        assert BY_NAME[topic.dead_letters].partitions == 3
+    assert "market.frames.dead-letters" in BY_NAME
+    assert len(BY_NAME) == len(TOPICS)
+    assert [topic.name for topic in TOPICS if topic.is_compacted] == ["market.instruments"]
