@@ -1,7 +1,7 @@
 """Make `.venv` from `requirements.lock`, with nothing but the machine's Python.
 
-Run by `make setup`. Idempotent: a stamp holds the digest of the lock file and of the project's own
-metadata, and a second run that finds both unchanged returns at once.
+Run by `make setup`. Idempotent: a stamp holds the digest of whatever decides what the environment
+holds, and a second run that finds it unchanged returns at once.
 """
 
 from __future__ import annotations
@@ -24,10 +24,17 @@ SUPPORTED = ((3, 11), (3, 14))
 
 def digest_of_inputs() -> str:
     """Return the SHA-256 of everything that decides what the environment holds."""
-    digest = hashlib.sha256(sys.version.encode())
-    for path in (LOCK, ROOT / "pyproject.toml", Path(__file__)):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    import tomllib  # here, so that an older Python gets as far as the sentence about versions
+
+    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    decisive = repr((sys.version, metadata["project"], metadata["build-system"]))  # not the linters' settings
+    return hashlib.sha256(decisive.encode() + LOCK.read_bytes() + Path(__file__).read_bytes()).hexdigest()
+
+
+def made_by_this_python() -> bool:
+    """Return whether `.venv` is there and belongs to the interpreter that runs this."""
+    configuration = ENVIRONMENT / "pyvenv.cfg"
+    return configuration.exists() and f"version = {sys.version.split()[0]}\n" in configuration.read_text()
 
 
 def run(*command: str) -> None:
@@ -59,7 +66,7 @@ def main() -> None:
         return
     print("setup: making .venv (a minute the first time)", file=sys.stderr)
     try:
-        venv.create(ENVIRONMENT, with_pip=True, clear=True)
+        venv.create(ENVIRONMENT, with_pip=True, clear=not made_by_this_python())
     except subprocess.CalledProcessError:
         sys.exit("setup: this Python cannot make virtual environments; on Debian: apt-get install python3-venv")
     run(str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", INSTALLER)
