@@ -20,7 +20,7 @@ __all__ = ["SimulatorAddresses", "serve"]
 _log = structlog.get_logger(__name__)
 
 _TICK_NS = 20_000_000
-_MOST_UNSENT_BYTES = 16 * 1024 * 1024  # a connection that has not read this much is closed: it must not grow memory
+_MOST_UNSENT_BYTES = 8 * 1024 * 1024  # a connection that has not read this much is closed: it must not grow memory
 _MOST_REQUEST_BYTES = 64 * 1024
 _SUBSCRIBE_TIMEOUT_S = 5.0  # the venue's: who asks for nothing is disconnected
 _CLOSE_TIMEOUT_S = 2.0
