@@ -1,0 +1,414 @@
+"""Coinbase Advanced Trade's feed: ``market_trades``, ``ticker``, ``l2_data``; the live default.
+
+Sources:
+    https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-channels,
+    https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/websocket/market-trades and
+    https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/rest-api/public/list-public-products.
+
+Whose side: ``market_trades`` publishes the maker's, as the Exchange feed of the same engine does (the
+channel's own specification: "the maker's side"), so the aggressor is the opposite. It agrees with data:
+a trade printed at the best ask has ``side`` ``SELL``.
+
+Sequence: ``sequence_num`` counts every message of a connection whatever its channel, heartbeats and
+answers included; errors have none. A jump says that something was lost, not of which product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from coinstream.adapters.coinbase import AGGRESSOR_OF_MAKER, VENUE
+from coinstream.adapters.dialect import BookUpdate, Channel, Dialect, Event, Frame, Gap, Subscribed
+from coinstream.adapters.fields import (
+    convert,
+    decode_exactly,
+    not_json,
+    positive,
+    step_or_none,
+    time_us,
+    time_us_or_none,
+    unsigned,
+    unsigned_or_none,
+)
+from coinstream.adapters.listing import Listing
+from coinstream.errors import FieldError, RefusedError
+from coinstream.market.candle import trade_id_order
+from coinstream.messages import Instrument, Provenance, Quote, Trade
+
+WEBSOCKET_URL = "wss://advanced-trade-ws.coinbase.com"
+INSTRUMENTS_URL = "https://api.coinbase.com/api/v3/brokerage/market/products"
+HOSTS = frozenset({"advanced-trade-ws.coinbase.com", "advanced-trade-ws-user.coinbase.com", "api.coinbase.com"})
+
+_SUBSCRIBE: dict[Channel, str] = {"trades": "market_trades", "quotes": "ticker", "books": "level2"}
+_CHANNEL_OF: dict[str, Channel] = {
+    "market_trades": "trades",
+    "ticker": "quotes",
+    "ticker_batch": "quotes",
+    "l2_data": "books",
+    "level2": "books",
+}
+"""Subscribed as ``level2``, the frames of that channel come as ``l2_data``."""
+_WITHOUT_MESSAGES = frozenset({"heartbeats", "status", "candles", "user", "futures_balance_summary"})
+_KNOWN = frozenset(_CHANNEL_OF) | _WITHOUT_MESSAGES | {"subscriptions"}
+_INTEGERS = frozenset({"sequence_num"})
+
+
+class _Trade(Struct, gc=False):
+    product_id: str
+    trade_id: str
+    price: str
+    size: str
+    time: str
+    side: str
+
+
+class _Ticker(Struct, gc=False):
+    product_id: str
+    best_bid: str | None = None
+    best_ask: str | None = None
+    best_bid_quantity: str | None = None
+    best_ask_quantity: str | None = None
+
+
+class _Level(Struct, gc=False):
+    side: str
+    price_level: str
+    new_quantity: str
+
+
+class _Event(Struct):
+    type: str = ""
+    product_id: str = ""
+    trades: list[_Trade] = []
+    tickers: list[_Ticker] = []
+    updates: list[_Level] = []
+    subscriptions: dict[str, list[str]] = {}
+
+
+class _Message(Struct):
+    channel: str = ""
+    sequence_num: int | None = None
+    timestamp: str | None = None
+    events: list[_Event] = []
+    type: str = ""
+    message: str = ""
+
+
+class _LooseMessage(_Message):
+    """The same where something in the events broke its type: they are read one by one."""
+
+    events: list[Any] = []
+
+
+_decode = msgspec.json.Decoder(_Message).decode
+
+
+class AdvancedTradeAdapter:
+    """Reads one feed of Coinbase Advanced Trade; see `VenueAdapter`."""
+
+    def __init__(self, venue: str) -> None:
+        self.venue = venue
+        self.instruments_url = INSTRUMENTS_URL
+        self.live: Provenance = "live"
+        self._listing = Listing()
+        self._last_sequence: dict[str, int] = {}
+
+    def subscriptions(self, symbols: Sequence[str], channels: Collection[Channel]) -> list[str]:
+        """Return a ``subscribe`` frame a channel, and one for ``heartbeats``, without which quiet ones are closed."""
+        names = [name for channel, name in _SUBSCRIBE.items() if channel in channels]
+        if not names or not symbols:
+            return []
+        heartbeats = msgspec.json.encode({"type": "subscribe", "channel": "heartbeats"}).decode()
+        return [heartbeats, *(self._request("subscribe", symbols, name) for name in names)]
+
+    def resubscriptions(self, symbols: Sequence[str]) -> list[str]:
+        """Return what leaves and joins the books' channel: the venue then sends new snapshots."""
+        name = _SUBSCRIBE["books"]
+        return [self._request("unsubscribe", symbols, name), self._request("subscribe", symbols, name)]
+
+    def _request(self, kind: str, symbols: Sequence[str], name: str) -> str:
+        product_ids = [self._listing.theirs(symbol) for symbol in symbols]
+        return msgspec.json.encode({"type": kind, "product_ids": product_ids, "channel": name}).decode()
+
+    def receive(self, frame: Frame) -> list[Event]:
+        """Return what a frame says; a jump of the sequence comes first, as a `Gap` of the connection."""
+        if frame.opens:
+            self._last_sequence.pop(frame.connection, None)
+            return []
+        if frame.transport == "http":
+            return read_products(frame, self.venue, self._listing)
+        try:
+            message = _decode(frame.data)
+        except msgspec.ValidationError:
+            return self._receive_untyped(frame)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return [not_json(error)]  # the sequence of the next frame tells that this one is missing
+        events = self._in_sequence(message, frame)
+        for event in message.events:
+            self._read(message, event, frame, events)
+        return events
+
+    def _receive_untyped(self, frame: Frame) -> list[Event]:
+        """Read a frame in which something broke its type, so that its neighbours in the frame still count."""
+        try:
+            message = convert(decode_exactly(frame.data, integers=_INTEGERS), _LooseMessage)
+        except RefusedError as error:
+            return [error]
+        events = self._in_sequence(message, frame)
+        for value in message.events:
+            self._read(message, self._salvaged(value, message.channel, frame, events), frame, events)
+        return events
+
+    def _salvaged(self, value: Any, channel: str, frame: Frame, events: list[Event]) -> _Event:
+        """Return an event without the entries that break their type, which are refused."""
+        fields = dict(value) if isinstance(value, dict) else {}
+        if not isinstance(value, dict):
+            events.append(FieldError("events", "must be objects", value))
+        for name, kind in (("trades", _Trade), ("tickers", _Ticker), ("updates", _Level)):
+            entries, kept = fields.pop(name, []), []
+            for entry in entries if isinstance(entries, list) else [entries]:
+                try:
+                    kept.append(convert(entry, kind))
+                except RefusedError as error:
+                    events.append(error)
+                    product_id = entry.get("product_id") if isinstance(entry, dict) else None
+                    self._lose(product_id or fields.get("product_id"), channel, frame, events)
+            fields[name] = kept
+        try:
+            event: _Event = convert(fields, _Event)
+        except RefusedError as error:
+            events.append(error)
+            event = _Event()
+        return event
+
+    def _lose(self, product_id: object, channel: str, frame: Frame, events: list[Event]) -> None:
+        """Note that a refused entry leaves a hole, where it can be told whose."""
+        if isinstance(product_id, str) and channel in _CHANNEL_OF:
+            try:
+                symbol = self._listing.ours(product_id)
+            except FieldError:
+                return
+            gap = Gap(frame.connection, _CHANNEL_OF[channel], symbol, "an entry was refused")
+            if gap not in events:
+                events.append(gap)
+
+    def _in_sequence(self, message: _Message, frame: Frame) -> list[Event]:
+        """Return what the message's envelope says: a gap before it, or that it is of no use.
+
+        The events of such a message are dropped here: an error has none, a type that nobody knows
+        cannot be read, and a repeated number is a message that was already taken.
+        """
+        events: list[Event] = []
+        sequence = message.sequence_num
+        if sequence is not None:
+            last = self._last_sequence.get(frame.connection)
+            self._last_sequence[frame.connection] = sequence
+            if last is not None and sequence != last + 1:
+                if sequence == last:
+                    message.events = []
+                    return events
+                events.append(Gap(frame.connection, None, None, f"sequence_num went from {last} to {sequence}"))
+        if message.channel not in _KNOWN:
+            message.events = []
+            if message.type == "error":
+                events.append(RefusedError(f"the venue says: {message.message}"))
+            else:
+                events.append(FieldError("channel", "must be a channel that is known", message.channel or message.type))
+        return events
+
+    def _read(self, message: _Message, event: _Event, frame: Frame, events: list[Event]) -> None:
+        channel = message.channel
+        if channel == "market_trades":
+            self._trades(event, frame, events)
+        elif channel == "l2_data":
+            self._book(message, event, frame, events)
+        elif channel in ("ticker", "ticker_batch"):
+            self._quotes(message, event, frame, events)
+        elif channel == "subscriptions":
+            events.append(self._subscribed(event, frame))
+
+    def _trades(self, event: _Event, frame: Frame, events: list[Event]) -> None:
+        """Read trades, which come newest first, and return them oldest first.
+
+        ``{"type":"update","trades":[{"trade_id":"72","product_id":"BTC-USD","price":"101.25","size":"0.5",
+        "side":"SELL","time":"2026-01-02T03:04:05.678901Z"}]}``: a buyer took 0.5 from the asks. The
+        ``snapshot`` on subscribing holds recent trades: backfill.
+        """
+        provenance: Provenance = "backfill" if event.type == "snapshot" else self.live
+        trades: list[Trade] = []
+        for item in reversed(event.trades):
+            try:
+                side = AGGRESSOR_OF_MAKER.get(item.side)
+                if side is None:
+                    raise FieldError("side", "must be BUY or SELL", item.side)
+                if not item.trade_id:
+                    raise FieldError("trade_id", "must not be empty", item.trade_id)
+                trades.append(
+                    Trade(
+                        venue=self.venue,
+                        symbol=self._listing.ours(item.product_id),
+                        trade_id=item.trade_id,
+                        price=positive(item.price, "price"),
+                        size=positive(item.size, "size"),
+                        aggressor_side=side,
+                        event_time_us=time_us(item.time, "time"),
+                        received_time_us=frame.received_time_us,
+                        provenance=provenance,
+                    )
+                )
+            except FieldError as error:
+                events.append(error)
+                self._lose(item.product_id, "market_trades", frame, events)
+        events.extend(oldest_first(trades) if len(trades) > 1 else trades)
+
+    def _quotes(self, message: _Message, event: _Event, frame: Frame, events: list[Event]) -> None:
+        """Read tickers; one without a best bid and ask (before 2024, or both ``""``) is no quote.
+
+        ``{"type":"update","tickers":[{"type":"ticker","product_id":"BTC-USD","best_bid":"101.24",
+        "best_ask":"101.26","best_bid_quantity":"2","best_ask_quantity":"1.5",…}]}``. A ticker has no time
+        of its own: the message's is its event time.
+        """
+        for item in event.tickers:
+            if not item.best_bid and not item.best_ask:
+                continue
+            try:
+                events.append(
+                    Quote(
+                        venue=self.venue,
+                        symbol=self._listing.ours(item.product_id),
+                        bid=unsigned(item.best_bid or "0", "best_bid"),
+                        ask=unsigned(item.best_ask or "0", "best_ask"),
+                        bid_size=unsigned_or_none(item.best_bid_quantity, "best_bid_quantity"),
+                        ask_size=unsigned_or_none(item.best_ask_quantity, "best_ask_quantity"),
+                        sequence=message.sequence_num,
+                        event_time_us=time_us_or_none(message.timestamp, "timestamp"),
+                        received_time_us=frame.received_time_us,
+                    )
+                )
+            except FieldError as error:
+                events.append(error)
+                self._lose(item.product_id, "ticker", frame, events)
+
+    def _book(self, message: _Message, event: _Event, frame: Frame, events: list[Event]) -> None:
+        """Read a book (``snapshot``) or its changes; quantities are absolute, ``0`` removes the level.
+
+        ``{"type":"update","product_id":"BTC-USD","updates":[{"side":"bid","event_time":"2026-…Z",
+        "price_level":"101.24","new_quantity":"0"}]}``. A level's ``event_time`` may be 1970 and goes to
+        and fro between levels, so the message's ``timestamp`` is the book's event time.
+        """
+        try:
+            symbol = self._listing.ours(event.product_id)
+        except FieldError as error:
+            events.append(error)
+            return
+        bids: list[tuple[str, str]] = []
+        asks: list[tuple[str, str]] = []
+        try:
+            for level in event.updates:
+                side = bids if level.side == "bid" else asks
+                if side is asks and level.side not in ("offer", "ask"):
+                    raise FieldError("side", "must be bid or offer", level.side)
+                side.append((positive(level.price_level, "price_level"), unsigned(level.new_quantity, "new_quantity")))
+            event_time_us = time_us_or_none(message.timestamp, "timestamp")
+        except FieldError as error:
+            events.append(error)
+            self._lose(event.product_id, "l2_data", frame, events)
+            return
+        is_snapshot = event.type == "snapshot"
+        events.append(BookUpdate(symbol, is_snapshot, bids, asks, message.sequence_num, event_time_us))
+
+    def _subscribed(self, event: _Event, frame: Frame) -> Subscribed:
+        pairs: set[tuple[Channel, str]] = set()
+        for name, product_ids in event.subscriptions.items():
+            channel = _CHANNEL_OF.get(name)
+            if channel:
+                pairs.update((channel, symbol) for symbol in self._listing.listed(product_ids))
+        return Subscribed(frame.connection, frozenset(pairs))
+
+
+def oldest_first(trades: list[Trade]) -> list[Trade]:
+    """Return trades in order of time; of one microsecond, each symbol's by id, symbols as they came."""
+    places: dict[str, int] = {}
+    for trade in trades:
+        places.setdefault(trade.symbol, len(places))
+    return sorted(trades, key=lambda trade: (trade.event_time_us, places[trade.symbol], trade_id_order(trade.trade_id)))
+
+
+class _Product(Struct):
+    product_id: str
+    base_currency_id: str = ""
+    quote_currency_id: str = ""
+    quote_increment: str | None = None
+    price_increment: str | None = None
+    base_increment: str | None = None
+    quote_min_size: str | None = None
+    product_type: str = "SPOT"
+    status: str = ""
+    is_disabled: bool = False
+    trading_disabled: bool = False
+
+
+def read_products(frame: Frame, venue: str, listing: Listing) -> list[Event]:
+    """Read the list of products and teach it to the listing.
+
+    ``{"products":[{"product_id":"BTC-USD","base_currency_id":"BTC","quote_currency_id":"USD",
+    "base_increment":"0.00000001","quote_increment":"0.01","price_increment":"0.01","quote_min_size":"1",
+    "product_type":"SPOT","status":"online","trading_disabled":false,…}],"num_products":1}``
+
+    Futures name no base currency: their frames are read under the venue's spelling, and no `Instrument`
+    is published of them.
+    """
+    try:
+        body = decode_exactly(frame.data, integers=frozenset())
+        products = body.get("products") if isinstance(body, dict) else None
+        if not isinstance(products, list):
+            raise FieldError("products", "must be a list", None if products is None else products)
+    except RefusedError as error:
+        return [error]
+    events: list[Event] = []
+    symbols: dict[str, str] = {}
+    for index, value in enumerate(products):
+        try:
+            product: _Product = convert(value, _Product)
+            if product.product_type != "SPOT" or not product.base_currency_id or not product.quote_currency_id:
+                symbols[product.product_id] = product.product_id
+                continue
+            instrument = _instrument(product, venue, frame.received_time_us)
+        except RefusedError as error:
+            events.append(RefusedError(f"product {index}: {error}"))
+            continue
+        symbols[product.product_id] = instrument.symbol
+        events.append(instrument)
+    listing.learn(symbols)
+    return events
+
+
+def _instrument(product: _Product, venue: str, received_time_us: int) -> Instrument:
+    is_open = product.status == "online" and not product.trading_disabled and not product.is_disabled
+    return Instrument(
+        venue=venue,
+        symbol=f"{product.base_currency_id}-{product.quote_currency_id}",
+        venue_symbol=product.product_id,
+        base=product.base_currency_id,
+        quote=product.quote_currency_id,
+        tick_size=step_or_none(product.price_increment or product.quote_increment, "price_increment"),
+        lot_size=step_or_none(product.base_increment, "base_increment"),
+        minimum_notional=unsigned_or_none(product.quote_min_size, "quote_min_size"),
+        status="online" if is_open else "offline",
+        received_time_us=received_time_us,
+    )
+
+
+DIALECT = Dialect(
+    venue=VENUE,
+    name="advanced",
+    hosts=HOSTS,
+    websocket_url=WEBSOCKET_URL,
+    instruments_url=INSTRUMENTS_URL,
+    make_adapter=AdvancedTradeAdapter,
+    recognises=lambda data: data.startswith((b'{"channel":', b'{"products":')),
+)

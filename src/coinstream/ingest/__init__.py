@@ -1,0 +1,1 @@
+"""From venues, sources and recordings to Kafka."""

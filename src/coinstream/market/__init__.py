@@ -1,0 +1,1 @@
+"""Folds over messages: order book, candles, coverage. Pure."""
