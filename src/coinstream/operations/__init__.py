@@ -1,0 +1,1 @@
+"""One public function each: compare the stores with the log."""
