@@ -1,0 +1,10 @@
+"""The servers of a laptop: Kafka, PostgreSQL and a stand-in for MongoDB, without Docker and without root.
+
+One data folder holds everything: data, logs, ports, passwords and, while they run, who runs. No server
+outlives the command that started it, however that ends, unless it was detached on purpose.
+"""
+
+from coinstream.local_servers.lifecycle import ROLES, down, find, start, status
+from coinstream.local_servers.running import LocalServers, RunningServer
+
+__all__ = ["ROLES", "LocalServers", "RunningServer", "down", "find", "start", "status"]
