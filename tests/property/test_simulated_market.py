@@ -7,9 +7,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coinstream.adapters.coinbase_advanced import AdvancedTradeAdapter
+from coinstream.adapters.dialect import Frame
+from coinstream.messages import Trade
 from coinstream.simulator.market import Market, MarketEvent
 from coinstream.simulator.products import PRODUCTS
 from coinstream.simulator.publisher import Publisher, Session
+from coinstream.simulator.routes import reply_to
 
 START_TIME_US = 1_780_000_000_000_000
 
@@ -127,3 +131,50 @@ def test_snapshot_and_updates_fold_to_the_servers_own_book(seed: int, symbols: l
             expected = {product.price_text(ticks): product.size_text(lots) for ticks, lots in side.levels()}
             assert books[symbol][name] == expected
     assert sequences == list(range(len(sequences)))
+
+
+@settings(deadline=None)
+@given(seed=seeds, symbols=symbol_lists)
+def test_adapter_reads_back_exactly_the_trades_that_the_market_made(seed: int, symbols: list[str]) -> None:
+    market = Market(rng=random.Random(seed), start_time_us=START_TIME_US, symbols=symbols)
+    publisher = Publisher(market, start_time_us=START_TIME_US, rate=1000)
+    adapter = AdvancedTradeAdapter("coinbase")
+    received: list[Any] = []
+
+    def receive(data: bytes, url: str = "wss://advanced-trade-ws.coinbase.com", connection: str = "ws.1") -> None:
+        transport = "ws" if connection == "ws.1" else "http"
+        received.extend(adapter.receive(Frame(publisher.time_us, connection, url, transport, data)))
+
+    products = "/api/v3/brokerage/market/products"
+    receive(reply_to(products, publisher).body, f"https://api.coinbase.com{products}", "http.1")
+    session = Session(receive)
+    publisher.sessions[session] = None
+    for request in adapter.subscriptions(symbols, ["trades", "quotes", "books"]):
+        publisher.handle(session, request.encode())
+    for elapsed_ms in range(50, 501, 50):
+        publisher.advance(elapsed_ms * 1_000_000)
+    assert not [event for event in received if isinstance(event, Exception)]
+
+    replay = Market(rng=random.Random(seed), start_time_us=START_TIME_US, symbols=symbols)
+    events = replay.history + [replay.step(START_TIME_US + 1000 * number) for number in range(1, 501)]
+    for symbol in symbols:
+        made = [
+            (
+                str(trade.trade_id),
+                event.product.price_text(trade.ticks),
+                event.product.size_text(trade.lots),
+                "sell" if trade.maker_is_bid else "buy",
+                trade.event_time_us,
+            )
+            for event in events
+            if event.product.symbol == symbol
+            for trade in event.trades
+        ]
+        read = [
+            (trade.trade_id, trade.price, trade.size, trade.aggressor_side, trade.event_time_us)
+            for trade in received
+            if isinstance(trade, Trade) and trade.symbol == symbol
+        ]
+        assert read == made[len(made) - len(read) :]  # the snapshot shows the last 100 from before the start
+        live = [trade for trade in received if isinstance(trade, Trade) and trade.provenance == "live"]
+        assert len(live) == sum(len(event.trades) for event in events[len(replay.history) :])
