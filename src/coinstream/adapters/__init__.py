@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from coinstream.adapters import coinbase, coinbase_advanced
 from coinstream.adapters.dialect import (
-    CHANNELS,
     BookUpdate,
-    Channel,
     Dialect,
     Event,
     Frame,
@@ -15,6 +13,7 @@ from coinstream.adapters.dialect import (
     VenueAdapter,
     find_dialect,
 )
+from coinstream.market.coverage import CHANNELS, Channel
 
 __all__ = [
     "CHANNELS",

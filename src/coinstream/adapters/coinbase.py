@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from coinstream.adapters.dialect import BookUpdate, Channel, Dialect, Event, Frame, Gap, Subscribed
+from coinstream.adapters.dialect import BookUpdate, Dialect, Event, Frame, Gap, Subscribed
 from coinstream.adapters.fields import (
     convert,
     decode_exactly,
@@ -32,6 +32,7 @@ from coinstream.adapters.fields import (
 )
 from coinstream.adapters.listing import Listing
 from coinstream.errors import FieldError, RefusedError
+from coinstream.market.coverage import Channel
 from coinstream.messages import Instrument, Provenance, Quote, Side, Trade
 
 VENUE = "coinbase"
@@ -194,8 +195,10 @@ class ExchangeAdapter:
 
     def _gap_of_refused(self, value: Any, connection: str) -> list[Event]:
         """Say what of whose was lost with a refused frame, where it can still be read."""
-        channel = _CHANNEL_OF_TYPE.get(value.get("type")) if isinstance(value, dict) else None
-        if channel is None or not isinstance(value.get("product_id"), str):
+        if not isinstance(value, dict) or not isinstance(value.get("product_id"), str):
+            return []
+        channel = _CHANNEL_OF_TYPE.get(str(value.get("type")))
+        if channel is None:
             return []
         try:
             return [Gap(connection, channel, self._listing.ours(value["product_id"]), "a frame was refused")]
@@ -280,7 +283,10 @@ class ExchangeAdapter:
         ]
 
     def _snapshot(self, book: _Snapshot, symbol: str, _frame: Frame) -> list[Event]:
-        """Read a book: ``{"type":"snapshot","product_id":"BTC-USD","bids":[["101.24","2"]],"asks":[["101.26","1.5"]]}``."""
+        """Read a book.
+
+        ``{"type":"snapshot","product_id":"BTC-USD","bids":[["101.24","2"]],"asks":[["101.26","1.5"]]}``
+        """
         bids, asks = (
             [(positive(price, f"{name}.price"), unsigned(size, f"{name}.size")) for price, size in side]
             for name, side in (("bids", book.bids), ("asks", book.asks))

@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from coinstream.adapters.coinbase import AGGRESSOR_OF_MAKER, VENUE
-from coinstream.adapters.dialect import BookUpdate, Channel, Dialect, Event, Frame, Gap, Subscribed
+from coinstream.adapters.dialect import BookUpdate, Dialect, Event, Frame, Gap, Subscribed
 from coinstream.adapters.fields import (
     convert,
     decode_exactly,
@@ -37,6 +37,7 @@ from coinstream.adapters.fields import (
 from coinstream.adapters.listing import Listing
 from coinstream.errors import FieldError, RefusedError
 from coinstream.market.candle import trade_id_order
+from coinstream.market.coverage import Channel
 from coinstream.messages import Instrument, Provenance, Quote, Trade
 
 WEBSOCKET_URL = "wss://advanced-trade-ws.coinbase.com"

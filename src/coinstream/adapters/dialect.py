@@ -12,10 +12,8 @@ from typing import Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from coinstream.errors import RefusedError
+from coinstream.market.coverage import Channel
 from coinstream.messages import Instrument, Provenance, Quote, Trade
-
-Channel = Literal["trades", "quotes", "books"]
-CHANNELS: tuple[Channel, ...] = ("trades", "quotes", "books")
 
 
 class Frame(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from coinstream.errors import FieldError, RefusedError
-from coinstream.messages import check, field_error, is_zero, plain_digits, time_us_from_rfc3339
+from coinstream.messages import field_error, is_zero, plain_digits, time_us_from_rfc3339
 from coinstream.messages.numbers import POSITIVE_PATTERN, UNSIGNED_PATTERN, check_positive, check_unsigned
 from coinstream.messages.times import check_time_us
 
@@ -127,8 +127,8 @@ def _as_text(value: Any, integers: frozenset[str]) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def convert(value: Any, kind: type[Any]) -> Any:
-    """Return decoded JSON as a typed Struct.
+def convert(value: Any, kind: Any) -> Any:
+    """Return decoded JSON as a Struct, or one of a union of tagged Structs.
 
     Raises:
         RefusedError: It breaks the type; a `FieldError` where one field does.
@@ -137,17 +137,3 @@ def convert(value: Any, kind: type[Any]) -> Any:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise field_error(error) from None
-
-
-__all__ = [
-    "check",
-    "convert",
-    "decode_exactly",
-    "not_json",
-    "positive",
-    "step_or_none",
-    "time_us",
-    "time_us_or_none",
-    "unsigned",
-    "unsigned_or_none",
-]

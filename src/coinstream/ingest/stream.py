@@ -5,12 +5,19 @@ No I/O and no clock: times are arguments, so that a recording and a live feed ta
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
-from coinstream.adapters import Channel, Frame, Gap, VenueAdapter
+from coinstream.adapters import BookUpdate, Channel, Frame, Gap, Subscribed, VenueAdapter
 from coinstream.errors import RefusedError
-from coinstream.messages import Message, Provenance
+from coinstream.market.book import OrderBook, is_due
+from coinstream.market.coverage import CoverageFold
+from coinstream.messages import BookSnapshot, Coverage, Message, Provenance, Quote, Trade
+
+TICK_US = 100_000
+"""How often books that no frame touches are looked at."""
+ASK_AGAIN_US = 10_000_000
+"""A venue that has not sent a book anew by then is asked once more."""
 
 
 class Received(NamedTuple):
@@ -29,8 +36,51 @@ class Received(NamedTuple):
     gaps: list[Gap]
 
 
+class _Book:
+    """One symbol's book, and whether it may be published.
+
+    Attributes:
+        is_valid: It has had its snapshot and nothing was missed since.
+        asked_us: When the venue was last asked to send it anew; ``None``: not waiting for that.
+        published_us: When it was published last; ``None``: not since it became valid.
+    """
+
+    __slots__ = (
+        "asked_us",
+        "connection",
+        "event_time_us",
+        "has_changed",
+        "is_valid",
+        "levels",
+        "published_us",
+        "sequence",
+    )
+
+    def __init__(self) -> None:
+        self.levels = OrderBook()
+        self.connection = ""
+        self.is_valid = False
+        self.has_changed = False
+        self.asked_us: int | None = None
+        self.published_us: int | None = None
+        self.sequence: int | None = None
+        self.event_time_us: int | None = None
+
+
+class _Work(NamedTuple):
+    """One frame's work: what came of it so far, the books it changed, the symbols to ask anew."""
+
+    frame: Frame
+    received: Received
+    touched: dict[str, _Book]
+    unsure: list[str]
+
+
 class MarketStream:
     """An adapter with the books, the pacing and the coverage of its venue.
+
+    A book snapshot's ``received_time_us`` is the time as of which the book stood so: that of the frame
+    or tick that published it. Its ``event_time_us`` and ``sequence`` are the last update's.
 
     Args:
         adapter: Reads the frames; it belongs to this stream alone.
@@ -41,27 +91,212 @@ class MarketStream:
         self.adapter = adapter
         if provenance is not None:
             adapter.live = provenance
+        self._books: dict[str, _Book] = {}
+        self._coverage = CoverageFold(adapter.venue)
+        self._ended: list[Coverage] = []
+        self._next_tick_us = 0
+        self._takers: dict[type[Any], Callable[[Any, _Work], None]] = {
+            Trade: self._take_trade,
+            Quote: self._take_quote,
+            BookUpdate: self._take_update,
+            Gap: self._take_gap,
+            Subscribed: self._take_subscribed,
+        }
 
     def subscriptions(self, symbols: Sequence[str], channels: Collection[Channel]) -> list[str]:
-        """Return the frames to send on opening a connection; coverage expects these from then on."""
-        raise NotImplementedError
+        """Return the frames to send on opening a connection; coverage speaks of these from then on."""
+        self._coverage.expect((channel, symbol) for channel in channels for symbol in symbols)
+        return self.adapter.subscriptions(symbols, channels)
 
     def opened(self, connection: str, time_us: int) -> None:
         """Note that a connection is open: its sequences and books begin anew."""
-        raise NotImplementedError
-
-    def receive(self, frame: Frame) -> Received:
-        """Take one frame; whatever is due by its time (`tick`) comes first in the messages."""
-        raise NotImplementedError
+        self.closed(connection, time_us)
+        self.adapter.receive(Frame(time_us, connection, "", "ws", b"", opens=True))
 
     def closed(self, connection: str, time_us: int) -> None:
         """Note that a connection is gone: its books are not published until they come anew."""
-        raise NotImplementedError
+        self._ended.extend(self._coverage.advance(time_us))  # what ended before was still connected
+        self._coverage.disconnected(connection)
+        for symbol, book in self._books.items():
+            if book.connection == connection:
+                self._invalidate(symbol, book, is_gap=False)
+                book.connection = ""
+                book.asked_us = None  # whoever opens the next connection subscribes, and that brings it
+
+    def receive(self, frame: Frame) -> Received:
+        """Take one frame; whatever is due by its time (`tick`) comes first in the messages."""
+        now_us = frame.received_time_us
+        received = Received([], [], [], [])
+        work = _Work(frame, received, {}, [])
+        if now_us >= self._next_tick_us:
+            received.messages.extend(self.tick(now_us))
+            work.unsure.extend(self._overdue(frame))
+        if frame.opens:
+            self.opened(frame.connection, now_us)
+            return received
+        for event in self.adapter.receive(frame):
+            take = self._takers.get(type(event))
+            if take is not None:
+                take(event, work)
+            elif isinstance(event, RefusedError):
+                received.refusals.append(event)
+            else:
+                received.messages.append(event)
+        if work.touched:
+            self._judge(work)
+        if work.unsure:
+            received.send.extend(self._ask(work.unsure, now_us))
+        return received
 
     def tick(self, now_us: int) -> list[Message]:
-        """Return the books that are due and the coverage of minutes that ended."""
-        raise NotImplementedError
+        """Return the books that are due and the coverage of minutes that ended.
+
+        Cheap to call often: books are looked at every `TICK_US`. In a replay the time is the recording's.
+        """
+        if now_us < self._next_tick_us:
+            return []
+        self._next_tick_us = now_us - now_us % TICK_US + TICK_US
+        messages: list[Message] = [*self._ended, *self._coverage.advance(now_us)]
+        self._ended.clear()
+        for symbol, book in self._books.items():
+            if book.is_valid and is_due(now_us=now_us, published_us=book.published_us, has_changed=book.has_changed):
+                messages.append(self._publish(symbol, book, now_us))
+        return messages
 
     def finish(self, now_us: int) -> list[Message]:
-        """Return the final book of each symbol and the coverage of the minutes still open."""
-        raise NotImplementedError
+        """Return the final book of each symbol and the coverage of the minutes still open.
+
+        A book that was published at this very time and has not changed since is not repeated.
+        """
+        messages: list[Message] = [*self._ended, *self._coverage.advance(now_us)]
+        self._ended.clear()
+        for symbol, book in self._books.items():
+            if book.is_valid and (book.has_changed or book.published_us != now_us):
+                messages.append(self._publish(symbol, book, now_us))
+        messages.extend(self._coverage.finish(now_us))
+        return messages
+
+    def _take_trade(self, trade: Trade, work: _Work) -> None:
+        work.received.messages.append(trade)
+        if trade.provenance != "backfill":  # those belong to minutes before this one
+            frame = work.frame
+            self._coverage.count(
+                "trades", trade.symbol, trade.trade_id, connection=frame.connection, time_us=frame.received_time_us
+            )
+
+    def _take_quote(self, quote: Quote, work: _Work) -> None:
+        work.received.messages.append(quote)
+        frame = work.frame
+        mark = _text(quote.sequence)
+        self._coverage.count("quotes", quote.symbol, mark, connection=frame.connection, time_us=frame.received_time_us)
+
+    def _take_subscribed(self, event: Subscribed, work: _Work) -> None:
+        self._coverage.connected(event.connection, event.pairs, work.frame.received_time_us)
+        for channel, symbol in event.pairs:
+            if channel == "books" and symbol not in self._books:
+                self._books[symbol] = _Book()
+                self._coverage.break_off("books", symbol, is_gap=False)  # until its first snapshot
+
+    def _take_update(self, update: BookUpdate, work: _Work) -> None:
+        book = self._books.get(update.symbol)
+        if book is None:
+            book = self._books[update.symbol] = _Book()
+        connection = work.frame.connection
+        if update.is_snapshot:
+            book.levels.replace(update.bids, update.asks)
+            book.connection = connection
+            book.is_valid = True
+            book.asked_us = None
+        elif book.is_valid and book.connection == connection:
+            book.levels.apply(update.bids, update.asks)
+        else:
+            if book.asked_us is None and update.symbol not in work.unsure:
+                reason = "an update came without a snapshot before it"
+                self._take_gap(Gap(connection, "books", update.symbol, reason), work)
+            return
+        book.has_changed = True
+        book.sequence = update.sequence
+        book.event_time_us = update.event_time_us
+        work.touched[update.symbol] = book
+
+    def _take_gap(self, gap: Gap, work: _Work) -> None:
+        """Spread a gap over the channels and symbols it may concern."""
+        for channel, symbol in self._concerned(gap):
+            work.received.gaps.append(gap._replace(channel=channel, symbol=symbol))
+            if channel != "books":
+                self._coverage.gap(channel, symbol)
+                continue
+            book = self._books.get(symbol)
+            if book is None:
+                book = self._books[symbol] = _Book()
+            book.connection = gap.connection
+            if gap.is_certain:
+                self._invalidate(symbol, book)
+            else:
+                self._coverage.gap("books", symbol)
+            if book.asked_us is None and symbol not in work.unsure:
+                work.unsure.append(symbol)
+
+    def _concerned(self, gap: Gap) -> Iterable[tuple[Channel, str]]:
+        if gap.channel is not None and gap.symbol is not None:
+            return [(gap.channel, gap.symbol)]
+        return [
+            (channel, symbol)
+            for channel, symbol in self._coverage.carried_by(gap.connection)
+            if gap.channel in (None, channel) and gap.symbol in (None, symbol)
+        ]
+
+    def _judge(self, work: _Work) -> None:
+        """Judge the books that a whole frame has changed: crossed ones are given up, due ones published."""
+        frame = work.frame
+        now_us = frame.received_time_us
+        for symbol, book in work.touched.items():
+            if not book.is_valid:
+                continue  # a gap in the same frame
+            if book.levels.is_crossed:
+                self._take_gap(Gap(frame.connection, "books", symbol, "the book is crossed"), work)
+                continue
+            if book.published_us is None:
+                self._coverage.connected(frame.connection, (("books", symbol),), now_us)
+                self._coverage.heal("books", symbol)
+            if is_due(now_us=now_us, published_us=book.published_us, has_changed=True):
+                work.received.messages.append(self._publish(symbol, book, now_us))
+
+    def _publish(self, symbol: str, book: _Book, now_us: int) -> BookSnapshot:
+        book.published_us = now_us
+        book.has_changed = False
+        self._coverage.count("books", symbol, _text(book.sequence), connection=book.connection, time_us=now_us)
+        bids, asks = book.levels.best()
+        return BookSnapshot(
+            venue=self.adapter.venue,
+            symbol=symbol,
+            bids=bids,
+            asks=asks,
+            sequence=book.sequence,
+            event_time_us=book.event_time_us,
+            received_time_us=now_us,
+        )
+
+    def _invalidate(self, symbol: str, book: _Book, *, is_gap: bool = True) -> None:
+        book.is_valid = False
+        book.published_us = None
+        self._coverage.break_off("books", symbol, is_gap=is_gap)
+
+    def _overdue(self, frame: Frame) -> list[str]:
+        """Return the books of this frame's connection that were asked for too long ago."""
+        return [
+            symbol
+            for symbol, book in self._books.items()
+            if book.asked_us is not None
+            and frame.received_time_us - book.asked_us >= ASK_AGAIN_US
+            and book.connection == frame.connection
+        ]
+
+    def _ask(self, symbols: list[str], now_us: int) -> list[str]:
+        for symbol in symbols:
+            self._books[symbol].asked_us = now_us
+        return self.adapter.resubscriptions(symbols)
+
+
+def _text(sequence: int | None) -> str | None:
+    return None if sequence is None else str(sequence)
