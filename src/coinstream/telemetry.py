@@ -32,6 +32,7 @@ DUPLICATES = Counter("coinstream_sink_duplicates", "Rows or documents that were 
 DEAD_LETTERS = Counter("coinstream_dead_letters", "Records sent to dead letters.", ["topic"])
 STORE_RETRIES = Counter("coinstream_store_retries", "Writes begun again after a transient error.", ["store"])
 LOG_GAPS = Counter("coinstream_log_gaps", "Stored positions found outside Kafka's log.", ["topic"])
+LOST_COMMITS = Counter("coinstream_lost_commits", "Commits left out because their partition had moved.", ["topic"])
 LAG = Gauge("coinstream_lag_messages", "Messages in the log after the stored position.", ["store", "topic"])
 BATCH_SECONDS = Histogram("coinstream_batch_seconds", "Time to write one batch.", ["store"], buckets=_LATENCY_BUCKETS_S)
 VISIBLE_SECONDS = Histogram(

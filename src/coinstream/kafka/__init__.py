@@ -1,0 +1,24 @@
+"""Kafka: the log between all processes. The only room that knows its client."""
+
+from coinstream.kafka.batches import RawBatch
+from coinstream.kafka.consumer import BatchConsumer
+from coinstream.kafka.dead_letters import DeadLetter
+from coinstream.kafka.log import committed_positions, end_offsets, read_dead_letters, read_range, start_offsets
+from coinstream.kafka.producer import Producer, UndeliveredError
+from coinstream.kafka.topics import TopicChange, apply_topics, topic_ids
+
+__all__ = [
+    "BatchConsumer",
+    "DeadLetter",
+    "Producer",
+    "RawBatch",
+    "TopicChange",
+    "UndeliveredError",
+    "apply_topics",
+    "committed_positions",
+    "end_offsets",
+    "read_dead_letters",
+    "read_range",
+    "start_offsets",
+    "topic_ids",
+]

@@ -1,0 +1,287 @@
+"""Reading Kafka's log outside any consumer group: where it begins and ends, and what stands between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, IsolationLevel, TopicPartition
+from confluent_kafka import Message as Record
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from coinstream.errors import FatalError, TransientError
+from coinstream.kafka.batches import RawBatch, by_partition, columns, place_of
+from coinstream.kafka.connection import (
+    ANSWER_S,
+    OUT_OF_LOG,
+    Outage,
+    classified,
+    client_settings,
+    connect_admin,
+    made,
+    outcome,
+)
+from coinstream.kafka.dead_letters import DeadLetter, distinct, letter_from, newest
+from coinstream.kafka.topics import ids_of
+from coinstream.messages import BY_NAME, TOPICS, LogPosition, Partition, Topic
+
+EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client's types stop here
+LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # and here
+READ_MESSAGES = 10_000
+STALL_S = 30.0
+"""How long a read may bring nothing before it is given up."""
+
+
+def start_offsets(
+    bootstrap: str, topics: Sequence[Topic], *, topic_prefix: str = "", security: Mapping[str, str] | None = None
+) -> dict[Partition, LogPosition]:
+    """Return the first position that Kafka still has of every partition of some topics.
+
+    Raises:
+        FatalError: No broker answers, or a topic is missing.
+        TransientError: The cluster took too long.
+    """
+    admin = connect_admin(bootstrap, client_id="coinstream-log", security=security)
+    return _positions(admin, [topic_prefix + topic.name for topic in topics], EARLIEST)
+
+
+def end_offsets(
+    bootstrap: str, topics: Sequence[Topic], *, topic_prefix: str = "", security: Mapping[str, str] | None = None
+) -> dict[Partition, LogPosition]:
+    """Return the position after the last readable record (no open Kafka transaction) of every partition.
+
+    Raises:
+        FatalError: No broker answers, or a topic is missing.
+        TransientError: The cluster took too long.
+    """
+    admin = connect_admin(bootstrap, client_id="coinstream-log", security=security)
+    return _positions(admin, [topic_prefix + topic.name for topic in topics], LATEST)
+
+
+def _positions(admin: AdminClient, names: Sequence[str], spec: OffsetSpec) -> dict[Partition, LogPosition]:
+    ids = ids_of(admin, names)
+    for name in names:
+        if name not in ids:
+            raise FatalError(f"topic {name} is missing; run `coinstream topics apply`")
+    partitions = partitions_of(admin, names)
+    offsets = offsets_at(admin, partitions, spec)
+    return {it: LogPosition(it.topic, ids[it.topic], it.partition, offsets[it]) for it in partitions}
+
+
+def partitions_of(admin: AdminClient, names: Iterable[str]) -> list[Partition]:
+    """Return every partition of the topics that exist."""
+    topics = admin.list_topics(timeout=ANSWER_S).topics
+    return [Partition(name, number) for name in names if name in topics for number in sorted(topics[name].partitions)]
+
+
+def offsets_at(admin: AdminClient, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+    """Return the offset of a kind (earliest, latest) of each partition, in one question a broker."""
+    asked = {TopicPartition(it.topic, it.partition): spec for it in partitions}
+    if not asked:
+        return {}
+    futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_S)
+    return {
+        Partition(it.topic, it.partition): outcome(future, f"asking where {it.topic}[{it.partition}] stands").offset
+        for it, future in futures.items()
+    }
+
+
+def committed_positions(
+    bootstrap: str,
+    group: str,
+    topics: Sequence[Topic],
+    *,
+    topic_prefix: str = "",
+    security: Mapping[str, str] | None = None,
+) -> dict[Partition, LogPosition]:
+    """Return what a consumer group has committed in Kafka; a partition without a commit is left out.
+
+    The topic id is the commit's metadata, as `BatchConsumer.commit` writes it.
+
+    Raises:
+        FatalError: No broker answers.
+        TransientError: The cluster took too long.
+    """
+    admin = connect_admin(bootstrap, client_id="coinstream-log", security=security)
+    partitions = partitions_of(admin, [topic_prefix + topic.name for topic in topics])
+    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(it.topic, it.partition) for it in partitions])
+    (future,) = admin.list_consumer_group_offsets([asked], request_timeout=ANSWER_S).values()
+    found: dict[Partition, LogPosition] = {}
+    for it in outcome(future, f"reading the offsets of group {group}").topic_partitions or []:
+        if it.error is not None:
+            raise classified(it.error, f"reading the offsets of group {group}")
+        if it.offset >= 0:
+            found[Partition(it.topic, it.partition)] = LogPosition(it.topic, it.metadata or "", it.partition, it.offset)
+    return found
+
+
+def read_range(
+    bootstrap: str,
+    starts: Mapping[Partition, LogPosition],
+    ends: Mapping[Partition, LogPosition],
+    *,
+    topic_prefix: str = "",
+    stall_s: float = STALL_S,
+    security: Mapping[str, str] | None = None,
+) -> Iterator[RawBatch]:
+    """Yield what stands between positions, in order within each partition, without joining a group.
+
+    Args:
+        bootstrap: Addresses ``host:port``, separated by commas.
+        starts: Where to begin, inclusive, by partition.
+        ends: Where to end, exclusive; a partition that is only in one of the two is not read.
+        topic_prefix: What stands before the table's names in the positions.
+        stall_s: Give up when nothing came for so long.
+        security: librdkafka's security settings, if any.
+
+    Raises:
+        TransientError: Nothing came for ``stall_s``.
+        FatalError: What stood at a start is no longer kept, or the client cannot go on.
+    """
+    reader = _Reader(bootstrap, starts, ends, security)
+    stands = dict(starts)
+    try:
+        for partition, records in reader.read(stall_s):
+            read = columns(records)
+            start, goal = stands[partition], ends[partition]
+            end = LogPosition(goal.topic, goal.topic_id, goal.partition, read["offsets"][-1] + 1)
+            yield RawBatch(topic=BY_NAME[start.topic.removeprefix(topic_prefix)], start=start, end=end, **read)
+            stands[partition] = end
+    finally:
+        reader.close()
+
+
+class _Reader:
+    """Reads ranges of partitions to their ends, which may be holes: then the end of the log tells."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        starts: Mapping[Partition, LogPosition],
+        ends: Mapping[Partition, LogPosition],
+        security: Mapping[str, str] | None,
+    ) -> None:
+        self._ends = {
+            it: ends[it].next_offset
+            for it, start in starts.items()
+            if it in ends and start.next_offset < ends[it].next_offset
+        }
+        self._outage = Outage(bootstrap)
+        settings = client_settings(bootstrap, "coinstream-reader", self._outage, security) | _READER
+        self._client = made(Consumer, settings)
+        self._client.assign([TopicPartition(*it, starts[it].next_offset) for it in self._ends])
+
+    def read(self, stall_s: float) -> Iterator[tuple[Partition, list[Record]]]:
+        heard = time.monotonic()
+        while self._ends:
+            events = self._client.consume(READ_MESSAGES, 0.1)
+            self._outage.raise_fatal()
+            if events:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > stall_s:
+                why = self._outage.reason or "no error"
+                raise TransientError(f"{len(self._ends)} partitions brought nothing for {stall_s:g} s ({why})")
+            failed = [event for event in events if event.error() is not None]
+            good = [event for event in events if event.error() is None] if failed else events
+            for partition, records in by_partition(good).items():
+                wanted = self._before_end(partition, records)
+                if wanted:
+                    yield partition, wanted
+            for event in failed:
+                self._ended(event)
+
+    def _before_end(self, partition: Partition, records: list[Record]) -> list[Record]:
+        end = self._ends.get(partition)
+        if end is None:
+            return []
+        if (records[-1].offset() or 0) + 1 >= end:
+            self._leave(partition)
+            return [record for record in records if (record.offset() or 0) < end]
+        return records
+
+    def _ended(self, event: Record) -> None:
+        error: Any = event.error()
+        partition = place_of(event)
+        if error.name() == "_PARTITION_EOF":
+            # Nothing readable follows: the rest of the range, if any, is holes.
+            if partition in self._ends:
+                self._leave(partition)
+        elif error.name() in OUT_OF_LOG:
+            raise FatalError(
+                f"Kafka no longer keeps {partition.topic}[{partition.partition}] from offset {event.offset()} on"
+                f" ({error.str()}); read from a later position"
+            )
+        else:
+            raise classified(error, f"reading {partition.topic}[{partition.partition}]")
+
+    def _leave(self, partition: Partition) -> None:
+        del self._ends[partition]
+        self._client.incremental_unassign([TopicPartition(*partition)])
+
+    def close(self) -> None:
+        self._client.close()
+
+
+_READER: dict[str, Any] = {
+    "group.id": "coinstream-reader",  # librdkafka wants a name; nothing joins and nothing is committed
+    "enable.auto.commit": False,
+    "enable.partition.eof": True,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_committed",
+    "fetch.queue.backoff.ms": 5,
+    "queued.max.messages.kbytes": 32_768,
+    "check.crcs": True,
+}
+
+
+def read_dead_letters(
+    bootstrap: str,
+    *,
+    topic_prefix: str = "",
+    topics: Sequence[str] | None = None,
+    limit: int | None = None,
+    security: Mapping[str, str] | None = None,
+) -> Iterator[DeadLetter]:
+    """Yield dead letters by time, newest last, without the repeats that restarts left.
+
+    Args:
+        bootstrap: Addresses ``host:port``, separated by commas.
+        topic_prefix: Stands before every topic's name.
+        topics: Names from the table, with or without ``.dead-letters``; by default all.
+        limit: At most so many, the newest. ``None`` holds every letter in memory to sort them.
+        security: librdkafka's security settings, if any.
+
+    Raises:
+        FatalError: No broker answers, or a topic is missing.
+        TransientError: The cluster took too long.
+    """
+    chosen = [it for it in TOPICS if it.carries is None and (topics is None or _is_named(it, topics))]
+    admin = connect_admin(bootstrap, client_id="coinstream-log", security=security)
+    names = [topic_prefix + topic.name for topic in chosen]
+    ends = _positions(admin, names, LATEST)
+    starts = _positions(admin, names, EARLIEST)
+    if limit is not None:
+        # Each partition's own newest hold the newest of all; twice as many, for repeats are dropped.
+        for it, start in starts.items():
+            first = max(start.next_offset, ends[it].next_offset - 2 * limit)
+            starts[it] = LogPosition(start.topic, start.topic_id, start.partition, first)
+    reader = _Reader(bootstrap, starts, ends, security)
+    try:
+        letters = (
+            letter_from(record.key(), record.value(), _headers(record), found_in=partition.topic)
+            for partition, records in reader.read(STALL_S)
+            for record in records
+        )
+        yield from newest(distinct(letters), limit)
+    finally:
+        reader.close()
+
+
+def _is_named(topic: Topic, names: Sequence[str]) -> bool:
+    return topic.name in names or any(topic.name == f"{name}.dead-letters" for name in names)
+
+
+def _headers(record: Record) -> list[tuple[str, bytes | None]]:
+    headers: Any = record.headers() or []
+    return list(headers.items()) if isinstance(headers, dict) else list(headers)
