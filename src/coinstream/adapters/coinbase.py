@@ -226,12 +226,12 @@ class ExchangeAdapter:
             return [RefusedError(f"the venue says: {words}")]
         if not isinstance(message, _Subscriptions):
             return []
-        pairs: set[tuple[Channel, str]] = set()
+        pairs: list[tuple[Channel, str]] = []
         for entry in message.channels:
             channel = _CHANNEL_OF.get(entry.name)
             if channel:
-                pairs.update((channel, symbol) for symbol in self._listing.listed(entry.product_ids))
-        return [Subscribed(frame.connection, frozenset(pairs))]
+                pairs.extend((channel, symbol) for symbol in self._listing.listed(entry.product_ids))
+        return [Subscribed(frame.connection, tuple(pairs))]
 
     def _trade(self, match: _Match, symbol: str, frame: Frame) -> list[Event]:
         """Read a trade.

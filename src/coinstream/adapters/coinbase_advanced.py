@@ -323,12 +323,12 @@ class AdvancedTradeAdapter:
         events.append(BookUpdate(symbol, is_snapshot, bids, asks, message.sequence_num, event_time_us))
 
     def _subscribed(self, event: _Event, frame: Frame) -> Subscribed:
-        pairs: set[tuple[Channel, str]] = set()
+        pairs: list[tuple[Channel, str]] = []
         for name, product_ids in event.subscriptions.items():
             channel = _CHANNEL_OF.get(name)
             if channel:
-                pairs.update((channel, symbol) for symbol in self._listing.listed(product_ids))
-        return Subscribed(frame.connection, frozenset(pairs))
+                pairs.extend((channel, symbol) for symbol in self._listing.listed(product_ids))
+        return Subscribed(frame.connection, tuple(pairs))
 
 
 def oldest_first(trades: list[Trade]) -> list[Trade]:

@@ -72,10 +72,10 @@ class Gap(NamedTuple):
 
 
 class Subscribed(NamedTuple):
-    """All that the venue says a connection is subscribed to, as (channel, our symbol)."""
+    """All that the venue says a connection is subscribed to, as (channel, our symbol), in its order."""
 
     connection: str
-    pairs: frozenset[tuple[Channel, str]]
+    pairs: tuple[tuple[Channel, str], ...]
 
 
 Event = Instrument | Trade | Quote | BookUpdate | Gap | Subscribed | RefusedError

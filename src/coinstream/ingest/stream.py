@@ -12,7 +12,7 @@ from coinstream.adapters import BookUpdate, Channel, Frame, Gap, Subscribed, Ven
 from coinstream.errors import RefusedError
 from coinstream.market.book import OrderBook, is_due
 from coinstream.market.coverage import CoverageFold
-from coinstream.messages import BookSnapshot, Coverage, Message, Provenance, Quote, Trade
+from coinstream.messages import BookSnapshot, Coverage, Instrument, Message, Provenance, Quote, Trade
 
 TICK_US = 100_000
 """How often books that no frame touches are looked at."""
@@ -138,10 +138,10 @@ class MarketStream:
             take = self._takers.get(type(event))
             if take is not None:
                 take(event, work)
+            elif isinstance(event, Instrument):
+                received.messages.append(event)
             elif isinstance(event, RefusedError):
                 received.refusals.append(event)
-            else:
-                received.messages.append(event)
         if work.touched:
             self._judge(work)
         if work.unsure:

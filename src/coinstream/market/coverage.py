@@ -92,8 +92,7 @@ class CoverageFold:
     def break_off(self, channel: Channel, symbol: str, *, is_gap: bool = True) -> None:
         """Note that nothing can be trusted, through as many minutes as pass, until `heal`.
 
-        Args:
-            is_gap: Something was missed already in the open minute; else it has only not begun yet.
+        Without ``is_gap`` nothing was missed in the open minute: it has only not begun yet.
         """
         pair = self._pairs.setdefault((channel, symbol), _Pair())
         pair.is_broken = True
