@@ -23,6 +23,7 @@ _PRIVATE = 0o600
 # kept in the folder is not lent to a client while the servers are down.
 _PORTS = range(15_000, 32_000)
 _WAIT_FOR_ENDING_S = 30.0
+_WAIT_FOR_DEATH_S = 0.5  # a killed process is seen as running for a moment longer
 _PASSWORDS = (
     "postgres",
     "coinstream_owner",
@@ -111,7 +112,7 @@ class Folder:
         """
         path = self.path / "lock"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _PRIVATE)
-        deadline = time.monotonic() + _WAIT_FOR_ENDING_S
+        began = time.monotonic()
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,7 +122,8 @@ class Folder:
                 holder = Identity(int(words[0]), int(words[1])) if len(words) == 3 else None
                 # A command that was killed leaves servers that are ending by themselves: wait for those.
                 ending = holder is not None and words[2] == "attached" and not holder.is_running()
-                if not ending or time.monotonic() > deadline:
+                waited_s = time.monotonic() - began
+                if waited_s > (_WAIT_FOR_ENDING_S if ending else _WAIT_FOR_DEATH_S):
                     os.close(descriptor)
                     raise FatalError(self._taken(words)) from None
                 time.sleep(0.1)

@@ -87,7 +87,7 @@ def _apache(folder: Folder, java: Path, class_path: list[Path], ports: dict[str,
         "-cp",
         os.pathsep.join(map(str, class_path)),
     )
-    _check_version(home, data)
+    check_version(home, data)
     if not (data / "meta.properties").exists():
         command = (*base, "kafka.tools.StorageTool", "format", "-t", _cluster_id(home), "-c", str(properties))
         run(command, what="formatting Kafka's data folder", environment=environment)
@@ -114,7 +114,12 @@ def _cluster_id(home: Path) -> str:
     return path.read_text().strip()
 
 
-def _check_version(home: Path, data: Path) -> None:
+def check_version(home: Path, data: Path) -> None:
+    """Look at the data before anything starts on it.
+
+    Raises:
+        FatalError: It is of another format, another node or a later Kafka; the text says what to do.
+    """
     meta = data / "meta.properties"
     if not meta.exists():
         return
@@ -155,6 +160,9 @@ def _properties(data: Path, ports: dict[str, int]) -> str:
         "transaction.state.log.num.partitions": 8,
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
+        # After a crash the new broker waits until the old one's session has ended (9 s by default).
+        "broker.session.timeout.ms": 5_000,
+        "broker.heartbeat.interval.ms": 1_000,
         # There is no herd of consumers to wait for.
         "group.initial.rebalance.delay.ms": 0,
         "num.network.threads": 2,

@@ -8,12 +8,13 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from coinstream.errors import FatalError
-from coinstream.local_servers.folder import Folder
+from coinstream.local_servers.folder import Folder, write_private
 from coinstream.local_servers.processes import Plan, run
 
 DATABASE = "coinstream"
@@ -21,6 +22,8 @@ SUPERUSER = "postgres"
 # PostgreSQL refuses root. In a user namespace of its own it sees itself as user 1000 and the kernel
 # still sees the owner of the folder: no file changes hands, no parent folder is opened.
 _NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+_NO_PROCESS = 2**22 + 1  # one above the largest process id of Linux
+_REAPED_WITHIN_S = 5.0
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -119,6 +122,7 @@ def prepare(
     if not data.exists():
         progress(f"postgresql: making a data folder with PostgreSQL {version}")
         _initialise(programs, home, password, prefix=prefix, major=major)
+    _settle_lock_file(data / "postmaster.pid")
     settings = {**_SETTINGS, "port": str(port)}
     plan = Plan(
         role="postgresql",
@@ -146,6 +150,31 @@ def _check_version(data: Path, major: int, version: str) -> None:
             f"{data} was made by PostgreSQL {made_by} and this is {version}, which cannot read it: name the bin"
             f" folder of a PostgreSQL {made_by}, or another data folder, or move this one away"
         )
+
+
+def _settle_lock_file(path: Path) -> None:
+    """Keep a dead server's lock file from stopping the next one.
+
+    PostgreSQL believes it runs while its id names any process of this user: a zombie that nobody has
+    reaped yet, or, after a reboot, a stranger with the same id. We hold the folder's lock, so no server
+    of ours runs. Only the id is replaced, by one no process can have: the lines after it still let
+    PostgreSQL see whether an old backend uses its shared memory.
+    """
+    try:
+        first, _, rest = path.read_text().partition("\n")
+    except FileNotFoundError:
+        return
+    process = Path("/proc") / first.strip()
+    deadline = time.monotonic() + _REAPED_WITHIN_S
+    while process.exists() and time.monotonic() < deadline:
+        command = (process / "stat").read_text().partition("(")[2].rpartition(")")
+        if not command[0].startswith("postgres"):
+            break
+        if command[2].split()[0] not in "ZX":
+            return  # it runs: let PostgreSQL say so
+        time.sleep(0.05)
+    if process.exists():
+        write_private(path, f"{_NO_PROCESS}\n{rest}")
 
 
 def _namespace() -> tuple[str, ...]:

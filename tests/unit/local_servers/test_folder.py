@@ -1,0 +1,67 @@
+"""The data folder: what is made once stays, and what cannot be is said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from coinstream.errors import FatalError
+from coinstream.local_servers.folder import Folder, read_json, write_private
+
+
+def test_passwords_are_made_once_and_differ(tmp_path: Path) -> None:
+    first = Folder(tmp_path).passwords()
+
+    assert Folder(tmp_path).passwords() == first
+    assert len(set(first.values())) == len(first)
+    assert set(first) >= {"postgres", "coinstream_owner", "coinstream_sink", "mongodb_root", "coinstream_mongo_sink"}
+    assert (tmp_path / "passwords.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_lost_passwords_beside_a_database_are_not_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "postgresql" / "data").mkdir(parents=True)
+
+    with pytest.raises(FatalError, match=r"passwords\.json is missing but its databases are there"):
+        Folder(tmp_path).passwords()
+
+    assert not (tmp_path / "passwords.json").exists()
+
+
+def test_damaged_file_is_named_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "passwords.json").write_text('{"postgres": ')
+
+    with pytest.raises(FatalError, match=r"passwords\.json is damaged"):
+        Folder(tmp_path).passwords()
+
+    assert (tmp_path / "passwords.json").read_text() == '{"postgres": '
+
+
+def test_full_disk_is_refused_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")  # noqa: PYI024 - the shape shutil returns
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12 - 499_000_000, 499_000_000))
+
+    with pytest.raises(FatalError, match=r"only 499 MB are free on the disk of .*; the local servers want 500 MB"):
+        Folder(tmp_path / "data").prepare()
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(FatalError, match=r"the data folder .*/file/data cannot be made: Not a directory"):
+        Folder(tmp_path / "file" / "data").prepare()
+
+
+def test_private_file_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "servers.json"
+    path.write_text("old")
+    path.chmod(0o644)
+
+    write_private(path, json.dumps({"new": 1}))
+
+    assert read_json(path) == {"new": 1}
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["servers.json"]
