@@ -1,0 +1,330 @@
+"""`demo`: everything on this machine by one command, and the proof at the end that nothing was lost.
+
+The steps, in order:
+
+1. local servers, topics, migrations
+2. both sinks, until what earlier runs left in the log is stored
+3. a baseline of both stores and of the log
+4. the feed (a simulator, the live venue or a recording) and the poll of asset prices
+5. the end of the feed, until the sinks have stored all of it
+6. the log is read again, folded independently and compared with both stores
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coinstream import local_servers, telemetry
+from coinstream import settings as settings_room
+from coinstream.cli.demo_table import DemoTable, Figures, scrape
+from coinstream.cli.servers import migrate_stores, tell
+from coinstream.cli.signals import stop_on_signals
+from coinstream.cli.workers import Child
+from coinstream.errors import SettingsError
+from coinstream.sink import MONGODB_GROUP, POSTGRES_GROUP
+
+if TYPE_CHECKING:
+    from coinstream.local_servers import LocalServers
+    from coinstream.operations import Comparison, Lag
+    from coinstream.settings import Addresses, Settings
+
+LIVE_HOST = "advanced-trade-ws.coinbase.com"
+LIVE_TRY_S = 5.0
+UNATTENDED_S = 60.0
+CATCH_UP_TIMEOUT_S = 300.0
+
+
+class Source(StrEnum):
+    """Where the demo's market comes from."""
+
+    SIMULATED = "simulated"
+    LIVE = "live"
+    AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the options come to."""
+
+    source: Source
+    recordings: tuple[Path, ...]
+    duration_s: float | None
+    as_json: bool
+    rate: float
+    seed: int
+
+
+def demo(
+    files: Annotated[list[Path] | None, typer.Argument(help="more recordings for --replay")] = None,
+    source: Annotated[Source, typer.Option(help="auto: live if it answers in 5 s, else simulated")] = Source.AUTO,
+    replay: Annotated[list[Path] | None, typer.Option(help="recordings instead of a feed; ends after them")] = None,
+    duration: Annotated[
+        float | None, typer.Option(min=1, help="seconds of feed; without a terminal 60, else until Ctrl-C")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="stdout holds the summary alone, as one object")] = False,
+    rate: Annotated[float, typer.Option(min=0.01, max=200_000, help="the simulator's market events a second")] = 300,
+    seed: Annotated[int, typer.Option(help="decides the simulator's market")] = 1,
+) -> None:
+    """Run the whole platform on this machine, then check both stores against the log.
+
+    Exit status 0 only if PostgreSQL and MongoDB hold exactly what the log says.
+    """
+    settings = settings_room.load()
+    telemetry.configure_logging(level="warning")
+    recordings = (*(replay or ()), *(files or ()))
+    if files and not replay:
+        raise SettingsError("FILE", str(files[0]), "files are read with --replay FILE…")
+    for path in recordings:
+        if not path.is_file():
+            raise SettingsError("--replay", str(path), "a recording that exists")
+    if duration is None and not recordings and not sys.stdout.isatty():
+        duration = UNATTENDED_S
+    plan = Plan(source, recordings, duration, as_json, rate, seed)
+    stop = stop_on_signals()
+    with ExitStack() as cleanup:
+        summary = Demo(settings, plan, stop, cleanup).run()
+    if as_json:
+        print(json.dumps(summary, indent=2))
+    else:
+        DemoTable.print_summary(summary)
+    if not summary["agreed"]:
+        raise typer.Exit(1)
+
+
+class Demo:
+    """One run; ``cleanup`` ends its processes and servers in reverse order, however the run ends."""
+
+    def __init__(self, settings: Settings, plan: Plan, stop: threading.Event, cleanup: ExitStack) -> None:
+        self._settings = settings
+        self._plan = plan
+        self._stop = stop
+        self._cleanup = cleanup
+        self._logs = settings.data_folder / "logs"
+        self._sinks: list[Child] = []
+        self._ports: dict[str, int] = {}
+        self._environment: dict[str, str] = {}
+
+    def run(self) -> dict[str, Any]:
+        """Go through the steps of the module's docstring and return the summary."""
+        from coinstream.operations import Lag, take_baseline
+
+        servers = self._servers()
+        addresses = settings_room.addresses(self._settings, servers=servers)
+        self._prepare(addresses)
+        self._sinks = sinks = self._start_sinks()
+        prefix = self._settings.topic_prefix
+        lag = Lag(
+            kafka_bootstrap=addresses.kafka_bootstrap,
+            topic_prefix=prefix,
+            postgres_url=addresses.postgres_reader_url,
+            postgres_group=prefix + POSTGRES_GROUP,
+            mongodb_group=prefix + MONGODB_GROUP,
+        )
+        self._cleanup.callback(lag.close)
+        self._catch_up(lag, "what earlier runs left")
+        until_s = self._plan.duration_s or 3600.0
+        baseline = take_baseline(
+            kafka_bootstrap=addresses.kafka_bootstrap,
+            topic_prefix=prefix,
+            postgres_url=addresses.postgres_reader_url,
+            mongodb_url=addresses.mongodb_reader_url,
+            mongodb_database=self._settings.mongodb_database,
+            expires_after_s=until_s + CATCH_UP_TIMEOUT_S + 3600.0,
+        )
+        self._cleanup.callback(baseline.close)
+        began = time.monotonic()
+        source, feeds = self._start_feeds()
+        self._watch(feeds, [*sinks, *feeds], lag, source)
+        fed_s = time.monotonic() - began
+        self._end(feeds)
+        left = self._catch_up(lag, "the sinks")
+        latency = {name: scrape(port).latency_ms() for name, port in self._ports.items() if name.startswith("sink")}
+        comparison = baseline.compare(progress=tell)
+        self._end(sinks)
+        return self._summary(servers, source, comparison, latency) | {
+            "lag": left,
+            "duration_s": round(fed_s, 1),
+        }
+
+    def _servers(self) -> LocalServers:
+        folder = self._settings.data_folder
+        running = local_servers.find(folder)
+        if running is not None:
+            tell(f"using the local servers that run in {folder}/")
+            return running
+        servers = local_servers.start(
+            folder,
+            kafka=self._settings.local_kafka,
+            postgres_bin=self._settings.local_postgres_bin,
+            progress=tell,
+        )
+        self._cleanup.callback(servers.stop)
+        return servers
+
+    def _prepare(self, addresses: Addresses) -> None:
+        from coinstream.kafka import apply_topics
+
+        changes = apply_topics(addresses.kafka_bootstrap, topic_prefix=self._settings.topic_prefix)
+        tell(f"topics: {len(changes)} changed" if changes else "topics: as they should be")
+        migrate_stores(self._settings, addresses)
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._ports = {name: _free_port() for name in ("ingest", "poll", POSTGRES_GROUP, MONGODB_GROUP)}
+        # Addresses travel in the environment, where a list of processes does not show their passwords.
+        self._environment = {
+            f"{settings_room.PREFIX}{name.upper()}": value for name, value in asdict(addresses).items() if value
+        }
+
+    def _child(
+        self, name: str, *arguments: str, environment: dict[str, str] | None = None, capture: bool = False
+    ) -> Child:
+        port = self._ports.get(name)
+        child = Child(
+            name,
+            *arguments,
+            *(("--metrics-port", str(port)) if port else ()),
+            log_path=self._logs / f"{name}.log",
+            environment=self._environment | (environment or {}),
+            capture=capture,
+        )
+        self._cleanup.callback(child.join)
+        self._cleanup.callback(child.terminate)
+        return child
+
+    def _start_sinks(self) -> list[Child]:
+        return [
+            self._child(POSTGRES_GROUP, "sink", "postgres"),
+            self._child(MONGODB_GROUP, "sink", "mongodb"),
+        ]
+
+    def _start_feeds(self) -> tuple[str, list[Child]]:
+        """Start what publishes, and return what it is called and its processes."""
+        if self._plan.recordings:
+            names = ", ".join(path.name for path in self._plan.recordings)
+            tell(f"source: replay of {names}")
+            files = [str(path) for path in self._plan.recordings]
+            return "replay", [self._child("ingest", "ingest", "--speed", "max", "--replay", *files)]
+        source = self._plan.source
+        if source is Source.AUTO:
+            source = Source.LIVE if _live_venue_answers() else Source.SIMULATED
+        if source is Source.LIVE:
+            tell("source: Coinbase, live")
+            return "live", [self._child("ingest", "ingest"), self._child("poll", "ingest", "--poll")]
+        tell(
+            "source: simulated exchange"
+            + (" (the live venue cannot be reached)" if self._plan.source is Source.AUTO else "")
+        )
+        simulator = self._child(
+            "simulator",
+            "simulate", "exchange", "--rate", str(self._plan.rate), "--seed", str(self._plan.seed),
+            capture=True,
+        )  # fmt: skip
+        urls = json.loads(simulator.first_line())
+        rest = {
+            f"{settings_room.PREFIX}{n}_URL": urls["http_url"] for n in ("COINBASE_REST", "COINPAPRIKA", "COINGECKO")
+        }
+        rest[f"{settings_room.PREFIX}COINBASE_WEBSOCKET_URL"] = urls["websocket_url"]
+        feeds = [
+            self._child("ingest", "ingest", "--simulated", environment=rest),
+            self._child("poll", "ingest", "--poll", environment=rest),
+        ]
+        return "simulated", [*feeds, simulator]
+
+    def _watch(self, feeds: list[Child], children: list[Child], lag: Lag, source: str) -> None:
+        """Show figures until the time is over, the replay is done or somebody stops us."""
+        began = time.monotonic()
+        with DemoTable(quiet=self._plan.as_json and not sys.stderr.isatty()) as table:
+            while not self._stop.wait(1.0):
+                elapsed_s = time.monotonic() - began
+                if source == "replay" and not feeds[0].is_running():
+                    break
+                for child in children:
+                    if not child.is_running():
+                        raise child.failure()
+                table.show(self._figures(elapsed_s, source, lag.by_store()))
+                if self._plan.duration_s is not None and elapsed_s >= self._plan.duration_s:
+                    break
+
+    def _figures(self, elapsed_s: float, source: str, lag_messages: dict[str, int]) -> Figures:
+        scraped = {name: scrape(port) for name, port in self._ports.items()}
+        return Figures(source=source, elapsed_s=elapsed_s, lag_messages=lag_messages, scraped=scraped)
+
+    def _end(self, children: list[Child]) -> None:
+        """End processes in the order given, each drained before the next is asked."""
+        for child in children:
+            child.terminate()
+            status = child.join()
+            if status != 0:
+                raise child.failure()
+
+    def _catch_up(self, lag: Lag, what: str) -> int:
+        """Wait until both stores have all of the log; return the lag that is left, 0 if in time."""
+        deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
+        told_s = 0.0
+        while (left := sum(lag.by_store().values())) and time.monotonic() < deadline:
+            for child in (c for c in self._sinks if not c.is_running()):
+                raise child.failure()
+            if time.monotonic() - told_s > 5:
+                tell(f"waiting for {what}: {left:,} messages to store")
+                told_s = time.monotonic()
+            time.sleep(0.2)
+        return left
+
+    def _summary(
+        self, servers: LocalServers, source: str, comparison: Comparison, latency: dict[str, Any]
+    ) -> dict[str, Any]:
+        return {
+            "agreed": comparison.agreed,
+            "source": source,
+            "messages": comparison.messages,
+            "rows": comparison.rows,
+            "new_rows": comparison.new_rows,
+            "documents": comparison.documents,
+            "new_documents": comparison.new_documents,
+            "duplicates": comparison.duplicates,
+            "dead_letters": comparison.dead_letters,
+            "latency_ms": latency,
+            "disagreements": comparison.disagreements,
+            "servers": {
+                s.role: {"name": s.name, "version": s.version, "address": s.address, "stand_in": s.stand_in}
+                for s in servers.servers
+            },
+        }
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _live_venue_answers() -> bool:
+    """Return whether a TLS connection to the live venue comes about within five seconds."""
+    tell(f"trying {LIVE_HOST} for {LIVE_TRY_S:.0f} s")
+    answered = threading.Event()
+
+    def try_it() -> None:
+        try:
+            with (
+                socket.create_connection((LIVE_HOST, 443), timeout=LIVE_TRY_S) as plain,
+                ssl.create_default_context().wrap_socket(plain, server_hostname=LIVE_HOST),
+            ):
+                answered.set()
+        except OSError as error:  # DNS, refused, timed out, TLS: all mean that we cannot read it from here
+            tell(f"{LIVE_HOST}: {error}")
+
+    # In a thread, for no timeout of a socket bounds the look-up of its name.
+    threading.Thread(target=try_it, name="live", daemon=True).start()
+    return answered.wait(LIVE_TRY_S)

@@ -1,0 +1,204 @@
+"""The long-running processes: `ingest`, `sink postgres`, `sink mongodb`, `simulate exchange`.
+
+Each takes SIGTERM or Ctrl-C, drains, and exits 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coinstream import settings as settings_room
+from coinstream import telemetry
+from coinstream.cli.signals import stop_on_signals
+from coinstream.cli.workers import run_workers
+from coinstream.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from coinstream.kafka import Producer
+    from coinstream.settings import Addresses, Settings
+
+sink = typer.Typer(help="Keep a store from Kafka.", no_args_is_help=True)
+simulate = typer.Typer(help="Pretend to be the outside world.", no_args_is_help=True)
+
+Metrics = Annotated[int | None, typer.Option(min=1, max=65_535, help="serve Prometheus metrics on this local port")]
+Workers = Annotated[int, typer.Option(min=1, max=64, help="processes in one consumer group")]
+
+
+def ingest(
+    files: Annotated[list[Path] | None, typer.Argument(help="more recordings for --replay")] = None,
+    venue: Annotated[str, typer.Option(help="whose feed, or whose recording")] = "coinbase",
+    symbols: Annotated[str | None, typer.Option(help="BASE-QUOTE, with commas")] = None,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="the addresses are a simulator's: venue <venue>_simulated")
+    ] = False,
+    poll: Annotated[bool, typer.Option("--poll", help="poll the asset sources each minute; no feed")] = False,
+    replay: Annotated[list[Path] | None, typer.Option(help="send recordings through, .jsonl or .jsonl.gz")] = None,
+    speed: Annotated[str, typer.Option(help="of a replay: 1 as recorded, 10 ten times as fast, or max")] = "1",
+    metrics_port: Metrics = None,
+) -> None:
+    """Read a venue (or the asset sources, or recordings) and publish to Kafka."""
+    settings = settings_room.load(symbols=symbols)
+    telemetry.configure_logging(level=settings.log_level)
+    if metrics_port:
+        telemetry.serve_metrics(metrics_port)
+    recordings = [*(replay or []), *(files or [])]
+    if files and not replay:
+        raise SettingsError("FILE", str(files[0]), "files are read with --replay FILE…")
+    if recordings and poll:
+        raise SettingsError("--poll", True, "either --poll or --replay, not both")
+    producer = _producer(settings, "poll" if poll else "ingest")
+    try:
+        if recordings:
+            _replay(recordings, producer, venue=None if venue == "coinbase" else venue, speed=_speed(speed))
+        elif poll:
+            asyncio.run(_poll(settings, producer))
+        else:
+            asyncio.run(_feed(settings, producer, venue=venue, simulated=simulated))
+    finally:
+        producer.close()
+
+
+def _producer(settings: Settings, name: str) -> Producer:
+    from coinstream.kafka import Producer
+
+    found = settings_room.addresses(settings, "kafka_bootstrap")
+    return Producer(found.kafka_bootstrap, client_id=f"coinstream-{name}", topic_prefix=settings.topic_prefix)
+
+
+def _speed(text: str) -> Decimal | None:
+    """Return how many times as fast as recorded; ``None``: as fast as it goes."""
+    if text == "max":
+        return None
+    try:
+        speed = Decimal(text)
+    except InvalidOperation:
+        speed = Decimal(0)
+    if not Decimal("0.001") <= speed <= Decimal(1_000_000):
+        raise SettingsError("--speed", text, "a number from 0.001 to 1000000, or max")
+    return speed
+
+
+def _replay(paths: list[Path], producer: Producer, *, venue: str | None, speed: Decimal | None) -> None:
+    from coinstream.ingest import run_replay
+
+    stop = stop_on_signals()
+    summary = run_replay(paths, producer=producer, speed=speed, venue=venue, stop=stop.is_set)
+    sys.stderr.write(f"{summary}\n")
+
+
+async def _stop_of_loop() -> asyncio.Event:
+    """Return an asyncio event that SIGTERM or SIGINT sets."""
+    import signal
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _poll(settings: Settings, producer: Producer) -> None:
+    from coinstream.ingest import run_poll
+
+    sources = {"coinpaprika": settings.coinpaprika_url, "coingecko": settings.coingecko_url}
+    await run_poll(sources=sources, producer=producer, stop=await _stop_of_loop())
+
+
+async def _feed(settings: Settings, producer: Producer, *, venue: str, simulated: bool) -> None:
+    from coinstream.ingest import run_feed
+
+    await run_feed(
+        venue=venue,
+        simulated=simulated,
+        symbols=settings.symbols,
+        producer=producer,
+        websocket_url=settings.coinbase_websocket_url,
+        rest_url=settings.coinbase_rest_url,
+        stop=await _stop_of_loop(),
+    )
+
+
+@sink.command("postgres")
+def sink_postgres(workers: Workers = 1, metrics_port: Metrics = None) -> None:
+    """Write the market's messages to PostgreSQL, exactly once."""
+    if workers > 1:
+        run_workers("sink", "postgres", workers=workers, metrics_port=metrics_port)
+    from coinstream.sink import run_postgres_sink
+
+    settings, found, stop = _sink_process("postgres_sink_url", metrics_port)
+    run_postgres_sink(found.postgres_sink_url, stop, **_kafka(settings, found))
+
+
+@sink.command("mongodb")
+def sink_mongodb(workers: Workers = 1, metrics_port: Metrics = None) -> None:
+    """Write the market's messages to MongoDB, once in effect."""
+    if workers > 1:
+        run_workers("sink", "mongodb", workers=workers, metrics_port=metrics_port)
+    from coinstream.sink import run_mongodb_sink
+
+    settings, found, stop = _sink_process("mongodb_sink_url", metrics_port)
+    run_mongodb_sink(found.mongodb_sink_url, settings.mongodb_database, stop, **_kafka(settings, found))
+
+
+def _sink_process(store_url: str, metrics_port: int | None) -> tuple[Settings, Addresses, Callable[[], bool]]:
+    settings = settings_room.load()
+    telemetry.configure_logging(level=settings.log_level)
+    if metrics_port:
+        telemetry.serve_metrics(metrics_port)
+    # librdkafka's threads and ours share one interpreter lock; at the default of 5 ms they wait for each other.
+    sys.setswitchinterval(0.0005)
+    return settings, settings_room.addresses(settings, "kafka_bootstrap", store_url), stop_on_signals().is_set
+
+
+def _kafka(settings: Settings, found: Addresses) -> dict[str, Any]:
+    return {
+        "bootstrap": found.kafka_bootstrap,
+        "topic_prefix": settings.topic_prefix,
+        "session_timeout_ms": settings.kafka_session_timeout_ms,
+    }
+
+
+@simulate.command("exchange")
+def simulate_exchange(
+    rate: Annotated[float, typer.Option(min=0.01, max=200_000, help="market events a second, all symbols")] = 500,
+    seed: Annotated[int, typer.Option(help="decides the market")] = 1,
+    symbols: Annotated[str | None, typer.Option(help="BASE-QUOTE, with commas; default all it knows")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="of the WebSocket; 0 for a free one")] = 0,
+    http_port: Annotated[int, typer.Option(min=0, max=65_535, help="of the REST routes; 0 for a free one")] = 0,
+) -> None:
+    """Run an exchange that speaks Coinbase Advanced Trade, and the asset sources' REST routes.
+
+    Prints its two addresses as one JSON line on stdout once both ports listen.
+    """
+    telemetry.configure_logging(level=settings_room.load().log_level)
+    chosen = [symbol.strip().upper() for symbol in symbols.split(",")] if symbols else None
+    asyncio.run(_simulate(rate=rate, seed=seed, symbols=chosen, websocket_port=port, http_port=http_port))
+
+
+async def _simulate(*, rate: float, seed: int, symbols: list[str] | None, websocket_port: int, http_port: int) -> None:
+    import json
+
+    from coinstream.simulator import SimulatorAddresses, serve
+
+    def announce(addresses: SimulatorAddresses) -> None:
+        print(json.dumps(addresses._asdict()), flush=True)
+
+    await serve(
+        websocket_port=websocket_port,
+        http_port=http_port,
+        seed=seed,
+        rate=rate,
+        start_time_us=time.time_ns() // 1000,
+        symbols=symbols,
+        on_ready=announce,
+        stop=await _stop_of_loop(),
+    )

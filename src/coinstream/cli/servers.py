@@ -1,0 +1,108 @@
+"""Commands that prepare servers: `local`, `topics` and `stores`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from coinstream import local_servers
+from coinstream import settings as settings_room
+from coinstream.settings import Addresses, Settings
+
+local = typer.Typer(help="The local servers: Kafka, PostgreSQL, MongoDB's stand-in.", no_args_is_help=True)
+topics = typer.Typer(help="Kafka's topics.", no_args_is_help=True)
+stores = typer.Typer(help="The databases.", no_args_is_help=True)
+
+STORE_ADDRESSES = (
+    "postgres_admin_url",
+    "postgres_sink_url",
+    "postgres_reader_url",
+    "mongodb_admin_url",
+    "mongodb_sink_url",
+    "mongodb_reader_url",
+)
+
+
+def tell(line: str) -> None:
+    """Write a line of progress to stderr; stdout is for results."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+@local.command("up")
+def up() -> None:
+    """Start the local servers and leave them running; `coinstream local down` stops them."""
+    settings = settings_room.load()
+    servers = local_servers.start(
+        settings.data_folder,
+        kafka=settings.local_kafka,
+        postgres_bin=settings.local_postgres_bin,
+        detached=True,
+        progress=tell,
+    )
+    for server in servers.servers:
+        tell(f"{server.role}: {server.name} {server.version} at {server.address}")
+
+
+@local.command("down")
+def down() -> None:
+    """Stop the local servers of the data folder; their data stays."""
+    stopped = local_servers.down(settings_room.load().data_folder, progress=tell)
+    tell(f"stopped: {', '.join(stopped)}" if stopped else "no local servers were running")
+
+
+@local.command("status")
+def status(as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False) -> None:
+    """Print each running server's name, version, address and whether it is a stand-in."""
+    running = local_servers.status(settings_room.load().data_folder)
+    if as_json:
+        print(json.dumps({"servers": [asdict(server) for server in running]}, indent=2))
+        return
+    for server in running:
+        kind = "stand-in" if server.stand_in else "the real one"
+        print(f"{server.role:<12}{server.name} {server.version} at {server.address} ({kind})")
+    if not running:
+        tell("no local servers run here; start them with `coinstream local up`")
+
+
+@topics.command("apply")
+def apply() -> None:
+    """Make the cluster's topics match the table in the code; never deletes one."""
+    from coinstream.kafka import apply_topics
+
+    settings = settings_room.load()
+    found = settings_room.addresses(settings, "kafka_bootstrap")
+    changes = apply_topics(found.kafka_bootstrap, topic_prefix=settings.topic_prefix)
+    for change in changes:
+        tell(str(change))
+    tell(f"topics: {len(changes)} changed" if changes else "topics: as they should be")
+
+
+@stores.command("migrate")
+def migrate() -> None:
+    """Bring the schemas, roles, validators and indexes of both databases up to date."""
+    settings = settings_room.load()
+    migrate_stores(settings, settings_room.addresses(settings, *STORE_ADDRESSES))
+    tell("stores: up to date")
+
+
+def migrate_stores(settings: Settings, found: Addresses) -> None:
+    """Do what `stores migrate` does, for addresses that are known."""
+    from coinstream.stores.mongodb.migrate import migrate as migrate_mongodb
+    from coinstream.stores.postgres.migrate import migrate as migrate_postgres
+
+    migrate_postgres(
+        found.postgres_admin_url,
+        passwords=settings_room.passwords_of(found.postgres_sink_url, found.postgres_reader_url),
+        progress=tell,
+    )
+    migrate_mongodb(
+        found.mongodb_admin_url,
+        passwords=settings_room.passwords_of(found.mongodb_sink_url, found.mongodb_reader_url),
+        database=settings.mongodb_database,
+        progress=tell,
+    )
