@@ -30,7 +30,7 @@ _DEFAULTS: dict[str, str] = {
 }
 _TRANSIENT_CLASSES = frozenset({"08", "40", "53", "55", "57", "58"})
 _TRANSIENT_CODES = frozenset({"25006", "25P03", "25P04"})  # a standby took over; a timeout of the server's
-_FATAL_CLASSES = frozenset({"28", "3D", "3F", "42"})
+_FATAL_CLASSES = frozenset({"28", "3D", "3F", "42"})  # which a migration may mend
 # Errors while connecting carry no code, only libpq's text.
 _FATAL_TEXTS = (
     "password authentication failed",
@@ -40,7 +40,7 @@ _FATAL_TEXTS = (
     "permission denied for database",
     "is not permitted to log in",
     "invalid connection option",
-    "missing \"=\"",
+    'missing "="',
 )
 
 
@@ -120,21 +120,24 @@ def is_missing_day(error: Exception) -> bool:
 
 def meaning_of(error: psycopg.Error) -> CoinstreamError:
     """Return what an error means for whoever called: wait and try again, or stop."""
-    state = error.sqlstate
     text = error.diag.message_primary or _first_line(error)
+    state = error.sqlstate
     if state is None:
-        if any(known in text for known in _FATAL_TEXTS):
-            return FatalError(f"PostgreSQL refuses the connection: {text}; check its address, user and password")
-        if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-            return TransientError(f"PostgreSQL: {text}")
-        return FatalError(f"PostgreSQL: {text}")
-    if state in _TRANSIENT_CODES or state[:2] in _TRANSIENT_CLASSES:
-        return TransientError(f"PostgreSQL: {text} ({state})")
+        return _meaning_of_text(error, text)
     if is_missing_day(error):
         return TransientError(f"PostgreSQL: {text}: its day was dropped meanwhile")
-    if state[:2] in _FATAL_CLASSES:
-        return FatalError(f"PostgreSQL: {text} ({state}); {MIGRATE}")
-    return FatalError(f"PostgreSQL: {text} ({state})")
+    if state in _TRANSIENT_CODES or state[:2] in _TRANSIENT_CLASSES:
+        return TransientError(f"PostgreSQL: {text} ({state})")
+    advice = f"; {MIGRATE}" if state[:2] in _FATAL_CLASSES else ""
+    return FatalError(f"PostgreSQL: {text} ({state}){advice}")
+
+
+def _meaning_of_text(error: psycopg.Error, text: str) -> CoinstreamError:
+    if any(known in str(error) for known in _FATAL_TEXTS):
+        return FatalError(f"PostgreSQL refuses the connection: {text}; check its address, user and password")
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return TransientError(f"PostgreSQL: {text}")
+    return FatalError(f"PostgreSQL: {text}")
 
 
 def _first_line(error: Exception) -> str:

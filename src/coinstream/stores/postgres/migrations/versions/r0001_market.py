@@ -128,7 +128,8 @@ COMMENT ON TABLE market.candles IS
     'One minute of an instrument, from each of two origins. market.candles_1m chooses between them.';
 COMMENT ON COLUMN market.candles.instrument_id IS 'market.instruments.id';
 COMMENT ON COLUMN market.candles.minute IS 'Start of the minute.';
-COMMENT ON COLUMN market.candles.origin IS 't: summed from market.trades in the same transaction; v: sent by the venue.';
+COMMENT ON COLUMN market.candles.origin IS
+    't: summed from market.trades in the same transaction; v: sent by the venue.';
 COMMENT ON COLUMN market.candles.provenance IS 'Of a venue''s candle: l live, b backfill, s simulated.';
 COMMENT ON COLUMN market.candles.open IS 'First price, in quote currency.';
 COMMENT ON COLUMN market.candles.high IS 'Highest price, in quote currency.';
@@ -185,7 +186,8 @@ CREATE TABLE market.coverage (
     messages bigint NOT NULL,
     PRIMARY KEY (venue, symbol, channel, minute)
 );
-COMMENT ON TABLE market.coverage IS 'What the messages of a symbol, channel and minute are worth: a hole is no quiet market.';
+COMMENT ON TABLE market.coverage IS
+    'What the messages of a symbol, channel and minute are worth: a hole is no quiet market.';
 COMMENT ON COLUMN market.coverage.venue IS 'The venue, or the source of asset prices.';
 COMMENT ON COLUMN market.coverage.channel IS 'trades, quotes, books or assets.';
 COMMENT ON COLUMN market.coverage.minute IS 'Start of the minute.';
@@ -259,7 +261,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION market.make_day(text, date) IS
-    'Makes the partition of a UTC day of trades, quotes or book_snapshots, 2009-01-01 to tomorrow; false if it is there.';
+    'Makes the partition of a UTC day of trades, quotes or book_snapshots; false if it is there. 2009 to tomorrow.';
 """
 
 _VIEWS = f"""
@@ -268,13 +270,15 @@ CREATE VIEW market.named_trades AS
            {_SIDE.format("t.aggressor_side")} AS aggressor_side,
            {_PROVENANCE.format("t.provenance")} AS provenance, t.received_time, t.day
     FROM market.trades t JOIN market.instruments i ON i.id = t.instrument_id;
-COMMENT ON VIEW market.named_trades IS 'Trades with venue and symbol. A condition on event_time or day reads only those days.';
+COMMENT ON VIEW market.named_trades IS
+    'Trades with venue and symbol. A condition on event_time or day reads only those days.';
 
 CREATE VIEW market.named_quotes AS
     SELECT i.venue, i.symbol, q.received_time, q.bid, q.bid_size, q.ask, q.ask_size,
            nullif(q.sequence, 0) AS sequence, q.event_time
     FROM market.quotes q JOIN market.instruments i ON i.id = q.instrument_id;
-COMMENT ON VIEW market.named_quotes IS 'Quotes with venue and symbol. A condition on received_time reads only those days.';
+COMMENT ON VIEW market.named_quotes IS
+    'Quotes with venue and symbol. A condition on received_time reads only those days.';
 
 CREATE VIEW market.named_book_snapshots AS
     SELECT i.venue, i.symbol, b.received_time, b.bids, b.asks, nullif(b.sequence, 0) AS sequence, b.event_time
@@ -294,7 +298,7 @@ CREATE VIEW market.candles_1m AS
     WHERE other.origin IS NULL OR (c.origin = 't') = (coalesce(g.status, '') IN ('complete', 'backfilled'));
 COMMENT ON VIEW market.candles_1m IS
     'One candle a minute: from our trades where their coverage is complete, else from the venue if it sent one.';
-"""
+"""  # noqa: S608  # the words are the constants above
 
 _COARSER = (
     ("5m", "5 minutes", "five minutes"),
