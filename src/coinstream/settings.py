@@ -6,6 +6,7 @@ that run in the data folder (`coinstream local up`, or the demo).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -105,7 +106,7 @@ def load(**given: object) -> Settings:
         name = f"--{field.replace('_', '-')}" if given.get(field) is not None else PREFIX + field.upper()
         if first["type"] == "extra_forbidden":
             raise SettingsError(f"{FILE}: {field}", first["input"], "there is no such setting") from None
-        shown = "…" if field.endswith("_admin_url") else first["input"]
+        shown = re.sub(r"//[^@/]*@", "//…@", str(first["input"]))  # never a password, on a screen or in a log
         raise SettingsError(name, shown, first["msg"].removeprefix("Value error, ")) from None
     except ValueError as error:  # the file is no TOML
         raise SettingsError(FILE, "…", f"not readable as TOML ({error})") from None

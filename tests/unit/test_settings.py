@@ -1,0 +1,83 @@
+"""Settings: where values come from, and what a mistake is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coinstream.errors import FatalError, SettingsError
+from coinstream.settings import addresses, load, passwords_of
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable and no file but those of the test."""
+    import os
+
+    for name in [name for name in os.environ if name.startswith("COINSTREAM_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_option_wins_over_variable_and_variable_over_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("coinstream.toml").write_text('log_level = "error"\nsymbols = "btc-usd, eth-usd"\n')
+    assert load().log_level == "error"
+    assert load().symbols == ("BTC-USD", "ETH-USD")
+    monkeypatch.setenv("COINSTREAM_LOG_LEVEL", "warning")
+    assert load().log_level == "warning"
+    assert load(log_level="debug", symbols=None).log_level == "debug"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+        ("KAFKA_SESSION_TIMEOUT_MS", "5", "greater than or equal to 6000"),
+        ("KAFKA_SESSION_TIMEOUT_MS", "soon", "integer"),
+        ("POSTGRES_SINK_URL", "mysql://localhost/x", "postgresql://"),
+        ("COINGECKO_URL", "ftp://x", "http:// or https://"),
+        ("SYMBOLS", "", "at least 1 item"),
+        ("TOPIC_PREFIX", "a b", "pattern"),
+    ],
+)
+def test_mistake_names_setting_value_and_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, allowed: str
+) -> None:
+    monkeypatch.setenv(f"COINSTREAM_{name}", value)
+    with pytest.raises(SettingsError) as mistake:
+        load()
+    assert mistake.value.setting == f"COINSTREAM_{name}"
+    assert allowed in str(mistake.value)
+    assert "\n" not in str(mistake.value)
+
+
+def test_unknown_setting_of_the_file_is_named() -> None:
+    Path("coinstream.toml").write_text("kafka_bootstap = 'x'\n")
+    with pytest.raises(SettingsError, match=r"coinstream\.toml: kafka_bootstap.*no such setting"):
+        load()
+
+
+def test_file_that_is_no_toml_is_named() -> None:
+    Path("coinstream.toml").write_text("= 1")
+    with pytest.raises(SettingsError, match=r"coinstream\.toml.*TOML"):
+        load()
+
+
+def test_password_of_an_address_is_never_shown() -> None:
+    settings = load(postgres_sink_url="postgresql://coinstream_sink:hidden@127.0.0.1/coinstream")
+    assert "hidden" not in repr(settings)
+    with pytest.raises(SettingsError) as mistake:
+        load(postgres_sink_url="mysql://u:hidden@127.0.0.1/x")
+    assert "hidden" not in str(mistake.value)
+
+
+def test_missing_address_says_which_and_what_to_do() -> None:
+    with pytest.raises(FatalError, match="COINSTREAM_KAFKA_BOOTSTRAP.*coinstream local up"):
+        addresses(load(), "kafka_bootstrap")
+
+
+def test_passwords_are_those_of_the_addresses() -> None:
+    assert passwords_of("postgresql://a:p%40ss@h/x", "mongodb://b:q@h") == {"a": "p@ss", "b": "q"}
+    with pytest.raises(SettingsError):
+        passwords_of("postgresql://h/x")
