@@ -26,6 +26,7 @@ VERSION = "4.4.0"
 _COORDINATES = (f"org.apache.kafka:kafka_2.13:{VERSION}", "org.slf4j:slf4j-simple:1.7.36")
 _LEAST_JAVA = 17
 _DOWNLOAD_TIMEOUT_S = 300
+_REASON_LENGTH = 160
 
 
 def cache_folder(data_folder: Path) -> Path:
@@ -136,8 +137,10 @@ def _with_maven(folder: Path) -> list[Path]:
 
 def _last_line(error: Exception) -> str:
     if isinstance(error, subprocess.CalledProcessError):
-        lines = [line for line in f"{error.stdout}\n{error.stderr}".splitlines() if line.strip()]
-        return lines[-1].strip()[:300] if lines else f"status {error.returncode}"
+        said = re.sub("\x1b\\[[0-9;]*m", "", f"{error.stdout}\n{error.stderr}")  # Maven colours its words
+        lines = [line for line in said.splitlines() if "ERROR" in line and "failed" in line] or said.split("\n")
+        last = [line.strip() for line in lines if line.strip()][-1:]
+        return last[0][:_REASON_LENGTH] if last else f"status {error.returncode}"
     if isinstance(error, subprocess.TimeoutExpired):
         return f"no end after {_DOWNLOAD_TIMEOUT_S} s"
     return str(error)

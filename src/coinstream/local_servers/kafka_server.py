@@ -18,7 +18,9 @@ from coinstream.local_servers.folder import Folder, read_json, write_private
 from coinstream.local_servers.processes import Plan, run
 
 _HEAP = "512m"
-NOIDA_LACKS = "it keeps topics in memory beside a file, has one node's promises only and knows no compaction or quotas"
+# Measured with 0.2.3: killed right after acknowledging 50 messages it came back without them, and every
+# topic's id was zero, so that a topic made anew looks like the old one.
+NOIDA_LACKS = "killed, it loses messages it had acknowledged, and its topics have no ids"
 
 
 @dataclass(frozen=True, slots=True)

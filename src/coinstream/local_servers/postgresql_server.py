@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coinstream.errors import FatalError
+from coinstream.local_servers import account
 from coinstream.local_servers.folder import Folder, write_private
 from coinstream.local_servers.processes import Plan, run
 
 DATABASE = "coinstream"
 SUPERUSER = "postgres"
-# PostgreSQL refuses root. In a user namespace of its own it sees itself as user 1000 and the kernel
-# still sees the owner of the folder: no file changes hands, no parent folder is opened.
-_NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 _NO_PROCESS = 2**22 + 1  # one above the largest process id of Linux
 _REAPED_WITHIN_S = 5.0
 _SETTINGS = {
@@ -114,26 +112,25 @@ def prepare(
     version, major = found.group(0), int(found.group(1))
     home = folder.path / "postgresql"
     home.mkdir(mode=0o700, exist_ok=True)
-    data = home / "data"
+    place = account.choose(home, programs, progress)
+    data = place.folder / "data"
     _check_version(data, major, version)
-    prefix: tuple[str, ...] = ()
-    if os.geteuid() == 0:
-        prefix = _namespace()
     if not data.exists():
         progress(f"postgresql: making a data folder with PostgreSQL {version}")
-        _initialise(programs, home, password, prefix=prefix, major=major)
+        _initialise(place, password, major=major)
     _settle_lock_file(data / "postmaster.pid")
     settings = {**_SETTINGS, "port": str(port)}
     plan = Plan(
         role="postgresql",
         command=(
-            *(*prefix, str(programs / "postgres"), "-D", str(data)),
+            *(*place.prefix, str(place.programs / "postgres"), "-D", str(data)),
             *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
         ),
-        folder=home,
+        folder=place.folder,
         log=folder.log("postgresql"),
         stop_signal=signal.SIGINT,  # "fast": sessions are ended, a checkpoint is written
         stop_timeout_s=60,
+        user=place.user,
     )
     return Database(plan=plan, version=version, binaries=programs, port=port)
 
@@ -174,38 +171,33 @@ def _settle_lock_file(path: Path) -> None:
             return  # it runs: let PostgreSQL say so
         time.sleep(0.05)
     if process.exists():
+        owner = path.stat()
         write_private(path, f"{_NO_PROCESS}\n{rest}")
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def _namespace() -> tuple[str, ...]:
-    try:
-        tried = subprocess.run([*_NAMESPACE, "true"], capture_output=True, text=True, timeout=30, check=False)
-        refusal = tried.stderr.strip() if tried.returncode else None
-    except OSError as error:
-        refusal = str(error)
-    if refusal is not None:
-        raise FatalError(f"PostgreSQL refuses to run as root and no user namespace can be made ({refusal})")
-    return _NAMESPACE
-
-
-def _initialise(programs: Path, home: Path, password: str, *, prefix: tuple[str, ...], major: int) -> None:
-    unfinished = home / "data.unfinished"
+def _initialise(place: account.Place, password: str, *, major: int) -> None:
+    unfinished = place.folder / "data.unfinished"
     if unfinished.exists():
         shutil.rmtree(unfinished)  # of an initdb that was interrupted; no server ever ran on it
-    password_file = home / "password.once"
+    password_file = place.folder / "password.once"
     password_file.touch(mode=0o600)
     password_file.write_text(password)
+    if place.user is not None:
+        os.chown(password_file, place.user, place.user)
     # From 17 on the order of text need not come from the machine's C library, whose updates break indexes.
     locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
     try:
         run(
             (
-                *(*prefix, str(programs / "initdb"), "-D", str(unfinished), "-U", SUPERUSER),
+                *(*place.prefix, str(place.programs / "initdb"), "-D", str(unfinished), "-U", SUPERUSER),
                 *(f"--pwfile={password_file}", "--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions"),
                 *(locale if major >= 17 else ("--locale=C.UTF-8",)),
             ),
             what="initdb",
+            cwd=place.folder,
+            **place.identity(),
         )
     finally:
         password_file.unlink()
-    unfinished.rename(home / "data")
+    unfinished.rename(place.folder / "data")

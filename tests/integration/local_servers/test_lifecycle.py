@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,6 +167,24 @@ def test_status_names_each_server_and_secrets_are_for_the_owner_alone(tmp_path: 
             psycopg.connect(f"postgresql://postgres@{running.address}/coinstream")
     assert local_servers.status(tmp_path) == []
     assert not (tmp_path / "servers.json").exists()
+
+
+def test_postgresql_runs_where_no_user_namespace_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root keeps it elsewhere for an ordinary user; an ordinary user needs no namespace."""
+    monkeypatch.setenv("PATH", "/nowhere")  # no `unshare`
+    elsewhere = None
+    try:
+        for _ in range(2):
+            with local_servers.start(tmp_path, roles=["postgresql"]) as servers:
+                assert servers.postgres_admin_dsn is not None
+                with psycopg.connect(servers.postgres_admin_dsn) as connection:
+                    (data,) = connection.execute("show data_directory").fetchone()  # type: ignore[misc]
+                    elsewhere = Path(data).parent if not Path(data).is_relative_to(tmp_path) else None
+                assert Path(f"/proc/{servers.servers[0].pid}").stat().st_uid != 0
+                assert Path(data).parent.stat().st_mode & 0o777 == 0o700
+    finally:
+        if elsewhere is not None:
+            shutil.rmtree(elsewhere)
 
 
 def test_data_of_another_postgresql_is_refused_and_kept(tmp_path: Path) -> None:
