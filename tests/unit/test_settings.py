@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,6 @@ from coinstream.settings import addresses, load, passwords_of
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable and no file but those of the test."""
-    import os
-
     for name in [name for name in os.environ if name.startswith("COINSTREAM_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -73,7 +72,7 @@ def test_password_of_an_address_is_never_shown() -> None:
 
 
 def test_missing_address_says_which_and_what_to_do() -> None:
-    with pytest.raises(FatalError, match="COINSTREAM_KAFKA_BOOTSTRAP.*coinstream local up"):
+    with pytest.raises(FatalError, match=r"COINSTREAM_KAFKA_BOOTSTRAP.*coinstream local up"):
         addresses(load(), "kafka_bootstrap")
 
 
