@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from coinstream.adapters.fields import UNREADABLE
 from coinstream.errors import FieldError, RefusedError
 from coinstream.messages import AssetSnapshot, check, is_zero, plain, plain_digits
 
@@ -99,7 +100,7 @@ def read_assets(body: bytes, read: AssetReader) -> list[AssetSnapshot | RefusedE
     """
     try:
         entries = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         return [RefusedError(f"not JSON ({error})")]
     if not isinstance(entries, list):
         return [RefusedError(f"not a list of assets: {body[:120]!r}")]
@@ -112,14 +113,11 @@ def read_assets(body: bytes, read: AssetReader) -> list[AssetSnapshot | RefusedE
             check(snapshot)
             results.append(snapshot)
         except FieldError as error:
-            results.append(FieldError(f"[{index}].{error.field}", error.reason, _id_of(entry)))
+            error.field, error.args = f"[{index}].{error.field}", (f"[{index}].{error}",)
+            results.append(error)
         except RefusedError as error:
             results.append(RefusedError(f"[{index}]: {error}"))
     return results
-
-
-def _id_of(entry: dict[str, Any]) -> str:
-    return f"{entry.get('id')}"[:64]
 
 
 def text(entry: dict[str, Any], field: str, *, longest: int = 256) -> str:
@@ -148,10 +146,10 @@ def digits(value: Any, field: str) -> str | None:
     """Return a source's number in plain notation, cut toward zero to 18 decimals; ``None`` for null.
 
     Sources compute their figures, prices too, as floats and print up to 17 digits of them: what
-    stands beyond the 18th decimal is noise. A number that the cut would make zero is refused.
+    stands beyond the 18th decimal is noise.
 
     Raises:
-        FieldError: It is no number, has over 16 integer digits, or is not zero but under 1e-18.
+        FieldError: It is no number, or has over 16 integer digits.
     """
     if value is None:
         return None
@@ -166,7 +164,7 @@ def digits(value: Any, field: str) -> str | None:
             cut = plain(number.quantize(_SMALLEST, context=_CUT)) if number.is_finite() else ""
         except InvalidOperation:
             cut = ""
-        if not cut or (is_zero(cut) and number):
+        if not cut:
             raise
         return plain_digits(cut, field)
 
@@ -175,11 +173,14 @@ def price(value: Any, field: str) -> str:
     """Return a price that must be there.
 
     Raises:
-        FieldError: It is null or absent, or `digits` refuses it.
+        FieldError: It is null or absent, `digits` refuses it, or it is not zero but under 1e-18:
+            nothing that is worth something becomes worth nothing.
     """
     found = digits(value, field)
     if found is None:
         raise FieldError(field, "is missing")
+    if is_zero(found) and Decimal(value):
+        raise FieldError(field, "must be 0, or 1e-18 at least", value)
     return found
 
 

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from coinstream.adapters.dialect import BookUpdate, Dialect, Event, Frame, Gap, Subscribed
 from coinstream.adapters.fields import (
+    UNREADABLE,
     convert,
     decode_exactly,
     not_json,
@@ -177,17 +178,21 @@ class ExchangeAdapter:
             message = _decode(frame.data)
         except msgspec.ValidationError:
             return self._receive_untyped(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            # No sequence tells what it was, so everything that the connection carries is in doubt.
-            gap = Gap(frame.connection, None, None, "a frame could not be read", is_certain=False)
-            return [not_json(error), gap]
+        except UNREADABLE as error:
+            return self._unreadable(not_json(error), frame)
         return self._read(message, frame)
+
+    def _unreadable(self, error: RefusedError, frame: Frame) -> list[Event]:
+        """Refuse a frame that nobody can read: no sequence tells what it was, so all is in doubt."""
+        return [error, Gap(frame.connection, None, None, "a frame could not be read", is_certain=False)]
 
     def _receive_untyped(self, frame: Frame) -> list[Event]:
         """Read a frame that broke its type: numbers without quotes are taken as text, the rest is refused."""
-        value: Any = None
         try:
             value = decode_exactly(frame.data, integers=_INTEGERS)
+        except RefusedError as error:
+            return self._unreadable(error, frame)
+        try:
             message = convert(value, _AnyFrame)
         except RefusedError as error:
             return [error, *self._gap_of_refused(value, frame.connection)]

@@ -24,6 +24,7 @@ from msgspec import Struct
 from coinstream.adapters.coinbase import AGGRESSOR_OF_MAKER, VENUE
 from coinstream.adapters.dialect import BookUpdate, Dialect, Event, Frame, Gap, Subscribed
 from coinstream.adapters.fields import (
+    UNREADABLE,
     convert,
     decode_exactly,
     not_json,
@@ -146,7 +147,7 @@ class AdvancedTradeAdapter:
             message = _decode(frame.data)
         except msgspec.ValidationError:
             return self._receive_untyped(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             return [not_json(error)]  # the sequence of the next frame tells that this one is missing
         events = self._in_sequence(message, frame)
         for event in message.events:

@@ -7,17 +7,18 @@ builds needs no second look.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from coinstream.errors import FieldError, RefusedError
 from coinstream.messages import field_error, is_zero, plain_digits, time_us_from_rfc3339
-from coinstream.messages.numbers import POSITIVE_PATTERN, UNSIGNED_PATTERN, check_positive, check_unsigned
+from coinstream.messages.numbers import UNSIGNED_PATTERN, check_positive, check_unsigned
 from coinstream.messages.times import check_time_us
 
-_is_positive = re.compile(POSITIVE_PATTERN).fullmatch
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are no JSON, no UTF-8, or nested beyond reason."""
+
 _is_unsigned = re.compile(UNSIGNED_PATTERN).fullmatch
 
 
@@ -27,7 +28,7 @@ def positive(text: str, field: str) -> str:
     Raises:
         FieldError: It is no number, not above zero, or has too many digits.
     """
-    if _is_positive(text):
+    if _is_unsigned(text) and text.strip("0."):
         return text
     digits = plain_digits(text, field)
     check_positive(digits, field)
@@ -58,26 +59,29 @@ def step_or_none(text: str | None, field: str) -> str | None:
     return None if digits is None or is_zero(digits) else digits
 
 
-@lru_cache(maxsize=256)
-def _second_us(text: str) -> int:
-    return time_us_from_rfc3339(text + "Z", "time")
+_MOST_SECONDS = 1024
+_second_us: dict[str, int] = {}
+"""Seconds as they were written (``2023-02-09T20:19:35.``) in microseconds; emptied when it is full."""
 
 
 def time_us(text: str, field: str) -> int:
     """Return a time such as ``2023-02-09T20:19:35.39625135Z`` in microseconds, cut, not rounded.
 
-    The second is remembered (neighbouring frames share it), which makes this 5 times as fast.
+    The second is remembered, for neighbouring frames share it: a third of the cost.
 
     Raises:
         FieldError: It is no such time, or outside 2009 to 2099.
     """
     fraction = text[20:-1]
-    if text[19:20] == "." and text[-1] == "Z" and len(fraction) <= 9 and fraction.isascii() and fraction.isdigit():
-        try:
-            return _second_us(text[:19]) + int(fraction[:6].ljust(6, "0"))
-        except FieldError:
-            pass  # the general way below names the field and shows the whole text
-    return check_time_us(time_us_from_rfc3339(text, field), field)
+    second_us = _second_us.get(text[:20])
+    if second_us is not None and fraction.isdecimal() and text[-1] == "Z" and fraction.isascii() and len(fraction) < 10:
+        return second_us + int(fraction if len(fraction) == 6 else fraction[:6].ljust(6, "0"))
+    moment_us = check_time_us(time_us_from_rfc3339(text, field), field)
+    if text[19:20] == "." and text[-1] == "Z":
+        if len(_second_us) >= _MOST_SECONDS:
+            _second_us.clear()
+        _second_us[text[:20]] = moment_us - moment_us % 1_000_000
+    return moment_us
 
 
 def time_us_or_none(text: str | None, field: str) -> int | None:
@@ -107,7 +111,7 @@ def decode_exactly(data: bytes, *, integers: frozenset[str]) -> Any:
     """
     try:
         return _as_text(_decode_exactly(data), integers)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise not_json(error) from None
 
 

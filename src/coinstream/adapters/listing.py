@@ -7,6 +7,9 @@ from contextlib import suppress
 
 from coinstream.errors import FieldError
 
+MOST_SYMBOLS = 10_000
+"""As many unlisted symbols are remembered; further ones only cost more to look at."""
+
 
 class Listing:
     """What a venue lists. Until a list is known, symbols are taken as the venue spells them."""
@@ -35,6 +38,8 @@ class Listing:
             raise FieldError(field, "is not a symbol that the venue lists", venue_symbol)
         if not 0 < len(venue_symbol) <= 64:
             raise FieldError(field, "must be a symbol of 1 to 64 characters", venue_symbol)
+        if len(self._ours) < MOST_SYMBOLS:
+            self._ours[venue_symbol] = venue_symbol
         return venue_symbol
 
     def listed(self, venue_symbols: Iterable[str]) -> Iterator[str]:
