@@ -10,7 +10,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -159,10 +159,11 @@ class Folder:
             write_private(path, json.dumps(passwords, indent=1))
         return passwords
 
-    def ports(self, names: tuple[str, ...]) -> dict[str, int]:
+    def ports(self, names: tuple[str, ...], progress: Callable[[str], None]) -> dict[str, int]:
         """Choose a free port of 127.0.0.1 for each name: the one kept in the folder while it is free.
 
-        Call it from one thread; ports of names not asked for are kept as they are.
+        Call it from one thread; ports of names not asked for are kept as they are. A kept port that
+        somebody else holds by now is replaced, and ``progress`` is told.
         """
         path = self.path / "ports.json"
         kept: dict[str, int] = read_json(path) or {}
@@ -171,6 +172,8 @@ class Folder:
             taken = {port for other, port in chosen.items() if other != name}
             if name not in kept or kept[name] in taken or not is_free(kept[name]):
                 chosen[name] = free_port(taken)
+                if name in kept:
+                    progress(f"{name}: port {kept[name]} of 127.0.0.1 is in use by another program; {chosen[name]} now")
         if chosen != kept:
             write_private(path, json.dumps(chosen, indent=1))
         return {name: chosen[name] for name in names}

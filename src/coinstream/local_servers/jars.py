@@ -110,8 +110,19 @@ def kafka_jars(cache: Path, progress: Callable[[str], None]) -> list[Path]:
 def _with_jgo(folder: Path) -> list[Path]:
     script = str(Path(__file__).with_name("resolve_jars.py"))
     command = [sys.executable, "-W", "ignore", script, "+".join(_COORDINATES), str(folder)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=_DOWNLOAD_TIMEOUT_S, check=True)
+    environment = {**os.environ, "M2_REPO": str(_repository(folder))}
+    finished = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=_DOWNLOAD_TIMEOUT_S, check=True
+    )
     return [Path(path) for path in json.loads(finished.stdout.splitlines()[-1])]
+
+
+def _repository(folder: Path) -> Path:
+    """Return Maven's own store of jars, which jgo shares; beside the jars where home cannot be written."""
+    if given := os.environ.get("M2_REPO"):
+        return Path(given)
+    home = Path.home()
+    return home / ".m2" / "repository" if os.access(home, os.W_OK) else folder / "maven"
 
 
 _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
@@ -131,6 +142,7 @@ def _with_maven(folder: Path) -> list[Path]:
     pom, output = folder / "pom.xml", folder / "classpath.txt"
     pom.write_text(_POM.format(dependencies))
     command = ["mvn", "-B", "-q", "-f", str(pom), "dependency:build-classpath", f"-Dmdep.outputFile={output}"]
+    command.append(f"-Dmaven.repo.local={_repository(folder)}")
     subprocess.run(command, capture_output=True, text=True, timeout=_DOWNLOAD_TIMEOUT_S, check=True)
     return [Path(path) for path in output.read_text().strip().split(os.pathsep)]
 

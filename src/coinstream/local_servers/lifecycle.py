@@ -88,7 +88,7 @@ class _Start:
     def run(self, roles: Sequence[str]) -> LocalServers:
         try:
             self._folder.state.unlink(missing_ok=True)  # it tells of a run that has ended: we hold the lock
-            self._ports = self._folder.ports(tuple(name for role in roles for name in _PORTS[role]))
+            self._ports = self._folder.ports(tuple(name for role in roles for name in _PORTS[role]), self._progress)
             entries = self._start_together(roles)
             record(self._folder, entries, detached=self._detached)
         except BaseException:  # Ctrl-C too must leave no server behind

@@ -118,7 +118,7 @@ def prepare(
     if not data.exists():
         progress(f"postgresql: making a data folder with PostgreSQL {version}")
         _initialise(place, password, major=major)
-    _settle_lock_file(data / "postmaster.pid")
+    settle_lock_file(data / "postmaster.pid")
     settings = {**_SETTINGS, "port": str(port)}
     plan = Plan(
         role="postgresql",
@@ -149,7 +149,7 @@ def _check_version(data: Path, major: int, version: str) -> None:
         )
 
 
-def _settle_lock_file(path: Path) -> None:
+def settle_lock_file(path: Path) -> None:
     """Keep a dead server's lock file from stopping the next one.
 
     PostgreSQL believes it runs while its id names any process of this user: a zombie that nobody has

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -84,6 +85,21 @@ def test_sigkill_of_parent_and_supervisors_at_once_ends_every_server_and_the_fol
     assert wait_until_gone(pids, 10) == []
     with local_servers.start(tmp_path) as again:
         assert [server.role for server in again.servers] == ["kafka", "postgresql", "mongodb"]
+
+
+def test_ctrl_c_in_mid_start_leaves_no_server_and_a_free_folder(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STARTER, str(tmp_path), "postgresql,mongodb"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        first_line = process.stderr.readline()  # the first step was begun
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=30)
+
+    assert first_line.startswith(("postgresql: making", "mongodb: making"))
+    assert rest.rstrip().endswith("KeyboardInterrupt")
+    assert local_servers.status(tmp_path) == []
+    with local_servers.start(tmp_path, roles=["postgresql", "mongodb"]) as servers:
+        assert [server.role for server in servers.servers] == ["postgresql", "mongodb"]
 
 
 @pytest.mark.slow
@@ -185,6 +201,23 @@ def test_postgresql_runs_where_no_user_namespace_can_be_made(tmp_path: Path, mon
     finally:
         if elsewhere is not None:
             shutil.rmtree(elsewhere)
+
+
+def test_port_that_somebody_else_holds_is_replaced_and_said(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with local_servers.start(tmp_path, roles=["postgresql"], progress=lines.append) as first:
+        host, _, port = first.servers[0].address.partition(":")
+
+    with (
+        socket.create_server((host, int(port))),
+        local_servers.start(tmp_path, roles=["postgresql"], progress=lines.append) as second,
+    ):
+        assert second.servers[0].address != first.servers[0].address
+        moved = second.servers[0].address.removeprefix("127.0.0.1:")
+        assert f"postgresql: port {port} of 127.0.0.1 is in use by another program; {moved} now" in lines
+        assert second.postgres_admin_dsn is not None
+        with psycopg.connect(second.postgres_admin_dsn) as connection:
+            assert connection.execute("select 1").fetchone() == (1,)
 
 
 def test_data_of_another_postgresql_is_refused_and_kept(tmp_path: Path) -> None:
