@@ -27,6 +27,7 @@ from confluent_kafka import Message as Record
 
 from coinstream.errors import FatalError, TransientError
 from coinstream.kafka.batches import RawBatch, by_partition, columns, place_of
+from coinstream.kafka.cluster import EARLIEST, LATEST, NO_ID, ids_of, offsets_at, partitions_of
 from coinstream.kafka.connection import (
     ANSWER_S,
     OUT_OF_LOG,
@@ -39,9 +40,7 @@ from coinstream.kafka.connection import (
     made,
     name_of,
 )
-from coinstream.kafka.log import EARLIEST, LATEST, offsets_at, partitions_of
 from coinstream.kafka.placement import beginning
-from coinstream.kafka.topics import NO_ID, ids_of
 from coinstream.messages import LogPosition, Partition, Topic
 from coinstream.telemetry import LOG_GAPS, LOST_COMMITS
 

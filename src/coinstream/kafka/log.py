@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, IsolationLevel, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka import Message as Record
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from coinstream.errors import FatalError, TransientError
 from coinstream.kafka.batches import RawBatch, by_partition, columns, place_of
+from coinstream.kafka.cluster import EARLIEST, LATEST, ids_of, offsets_at, partitions_of
 from coinstream.kafka.connection import (
     ANSWER_S,
     OUT_OF_LOG,
@@ -23,11 +24,8 @@ from coinstream.kafka.connection import (
     outcome,
 )
 from coinstream.kafka.dead_letters import DeadLetter, distinct, letter_from, newest
-from coinstream.kafka.topics import ids_of
 from coinstream.messages import BY_NAME, TOPICS, LogPosition, Partition, Topic
 
-EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client's types stop here
-LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # and here
 READ_MESSAGES = 10_000
 STALL_S = 30.0
 """How long a read may bring nothing before it is given up."""
@@ -67,24 +65,6 @@ def _positions(admin: AdminClient, names: Sequence[str], spec: OffsetSpec) -> di
     partitions = partitions_of(admin, names)
     offsets = offsets_at(admin, partitions, spec)
     return {it: LogPosition(it.topic, ids[it.topic], it.partition, offsets[it]) for it in partitions}
-
-
-def partitions_of(admin: AdminClient, names: Iterable[str]) -> list[Partition]:
-    """Return every partition of the topics that exist."""
-    topics = admin.list_topics(timeout=ANSWER_S).topics
-    return [Partition(name, number) for name in names if name in topics for number in sorted(topics[name].partitions)]
-
-
-def offsets_at(admin: AdminClient, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
-    """Return the offset of a kind (earliest, latest) of each partition, in one question a broker."""
-    asked = {TopicPartition(it.topic, it.partition): spec for it in partitions}
-    if not asked:
-        return {}
-    futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_S)
-    return {
-        Partition(it.topic, it.partition): outcome(future, f"asking where {it.topic}[{it.partition}] stands").offset
-        for it, future in futures.items()
-    }
 
 
 def committed_positions(

@@ -59,6 +59,8 @@ class Producer:
         queue_wait_s: float = QUEUE_WAIT_S,
         security: Mapping[str, str] | None = None,
     ) -> None:
+        self.topic_prefix = topic_prefix
+        self.topic_prefix = topic_prefix
         self._outage = Outage(bootstrap)
         self._queue_wait_s = queue_wait_s
         self._client = made(Client, client_settings(bootstrap, client_id, self._outage, security) | _SETTINGS)

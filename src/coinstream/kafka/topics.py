@@ -6,11 +6,10 @@ changed, for that would move keys between partitions and break their order.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -21,13 +20,12 @@ from confluent_kafka.admin import (
     TopicMetadata,
 )
 
-from coinstream.errors import FatalError, TransientError
-from coinstream.kafka.connection import ANSWER_S, UNKNOWN_TOPIC, classified, connect_admin, log, name_of, outcome
+from coinstream.errors import FatalError
+from coinstream.kafka.cluster import LATEST, ids_of, offsets_at
+from coinstream.kafka.connection import ANSWER_S, classified, connect_admin, name_of, outcome
 from coinstream.kafka.dead_letters import MAX_VALUE_BYTES
-from coinstream.messages import TOPICS, Topic
+from coinstream.messages import TOPICS, Partition, Topic
 
-NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
-"""Kafka's text of the zero UUID: a broker that does not know topic ids answers so."""
 _HEADROOM_BYTES = 1024 * 1024
 
 
@@ -85,9 +83,9 @@ def apply_topics(
     factor = replication_factor or min(3, len(metadata.brokers))
     changes = _create(admin, {name: topic for name, topic in wanted.items() if name not in present}, factor)
     changes += _alter(admin, {name: settings_of(wanted[name], _replicas(found)) for name, found in present.items()})
-    _await_leaders(admin, wanted)
-    for change in changes:
-        log.info("topic", name=change.topic, setting=change.setting, before=change.before, after=change.after)
+    # Every partition has a leader that answers, so that who publishes next need not wait.
+    every = [Partition(name, number) for name, topic in wanted.items() for number in range(topic.partitions)]
+    offsets_at(admin, every, LATEST, patience_s=ANSWER_S)
     return changes
 
 
@@ -149,23 +147,6 @@ def _alter(admin: AdminClient, settings: Mapping[str, Mapping[str, str]]) -> lis
     return changes
 
 
-def _await_leaders(admin: AdminClient, names: Iterable[str]) -> None:
-    """Wait until every partition has a leader, so that who publishes next need not."""
-    deadline = time.monotonic() + ANSWER_S
-    while True:
-        topics = admin.list_topics(timeout=ANSWER_S).topics
-        waiting = [
-            name
-            for name in names
-            if name not in topics or any(partition.leader < 0 for partition in topics[name].partitions.values())
-        ]
-        if not waiting:
-            return
-        if time.monotonic() > deadline:
-            raise TransientError(f"topic {waiting[0]} has no leader {ANSWER_S:.0f} s after it was applied")
-        time.sleep(0.05)
-
-
 def topic_ids(bootstrap: str, names: Iterable[str], *, security: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return each topic's id by full name, ``""`` where the broker does not say.
 
@@ -176,19 +157,3 @@ def topic_ids(bootstrap: str, names: Iterable[str], *, security: Mapping[str, st
         TransientError: The cluster took too long.
     """
     return ids_of(connect_admin(bootstrap, client_id="coinstream-topic-ids", security=security), names)
-
-
-def ids_of(admin: AdminClient, names: Iterable[str]) -> dict[str, str]:
-    """Do what `topic_ids` does with a client at hand."""
-    futures = admin.describe_topics(TopicCollection(sorted(set(names))), request_timeout=ANSWER_S)
-    found = {}
-    for name, future in futures.items():
-        try:
-            described = future.result(ANSWER_S)
-        except KafkaException as error:
-            if name_of(error) not in UNKNOWN_TOPIC:
-                raise classified(error.args[0], f"describing topic {name}") from None
-        else:
-            text = str(described.topic_id or "")
-            found[name] = "" if text == NO_ID else text
-    return found
