@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from coinstream.errors import FieldError, RefusedError
+from coinstream.errors import RefusedError
 from coinstream.messages import field_error, is_zero, plain_digits, time_us_from_rfc3339
 from coinstream.messages.numbers import UNSIGNED_PATTERN, check_positive, check_unsigned
 from coinstream.messages.times import check_time_us

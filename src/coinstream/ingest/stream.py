@@ -5,7 +5,7 @@ No I/O and no clock: times are arguments, so that a recording and a live feed ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from coinstream.adapters import BookUpdate, Channel, Frame, Gap, Subscribed, VenueAdapter
@@ -124,12 +124,13 @@ class MarketStream:
                 book.asked_us = None  # whoever opens the next connection subscribes, and that brings it
 
     def receive(self, frame: Frame) -> Received:
-        """Take one frame; whatever is due by its time (`tick`) comes first in the messages."""
+        """Take one frame; what is due by its time (`tick`) comes with it, books as the frame leaves them."""
         now_us = frame.received_time_us
         received = Received([], [], [], [])
         work = _Work(frame, received, {}, [])
-        if now_us >= self._next_tick_us:
-            received.messages.extend(self.tick(now_us))
+        is_due_to_look = now_us >= self._next_tick_us
+        if is_due_to_look:
+            received.messages.extend(self._minutes(now_us))
             work.unsure.extend(self._overdue(frame))
         if frame.opens:
             self.opened(frame.connection, now_us)
@@ -144,6 +145,8 @@ class MarketStream:
                 received.refusals.append(event)
         if work.touched:
             self._judge(work)
+        if is_due_to_look:
+            received.messages.extend(self._due_books(now_us))
         if work.unsure:
             received.send.extend(self._ask(work.unsure, now_us))
         return received
@@ -155,26 +158,30 @@ class MarketStream:
         """
         if now_us < self._next_tick_us:
             return []
-        self._next_tick_us = now_us - now_us % TICK_US + TICK_US
-        messages: list[Message] = [*self._ended, *self._coverage.advance(now_us)]
-        self._ended.clear()
-        for symbol, book in self._books.items():
-            if book.is_valid and is_due(now_us=now_us, published_us=book.published_us, has_changed=book.has_changed):
-                messages.append(self._publish(symbol, book, now_us))
-        return messages
+        return [*self._minutes(now_us), *self._due_books(now_us)]
 
     def finish(self, now_us: int) -> list[Message]:
         """Return the final book of each symbol and the coverage of the minutes still open.
 
         A book that was published at this very time and has not changed since is not repeated.
         """
-        messages: list[Message] = [*self._ended, *self._coverage.advance(now_us)]
-        self._ended.clear()
+        messages = self._minutes(now_us)
         for symbol, book in self._books.items():
             if book.is_valid and (book.has_changed or book.published_us != now_us):
                 messages.append(self._publish(symbol, book, now_us))
         messages.extend(self._coverage.finish(now_us))
         return messages
+
+    def _minutes(self, now_us: int) -> list[Message]:
+        messages: list[Message] = [*self._ended, *self._coverage.advance(now_us)]
+        self._ended.clear()
+        return messages
+
+    def _due_books(self, now_us: int) -> Iterator[BookSnapshot]:
+        self._next_tick_us = now_us - now_us % TICK_US + TICK_US
+        for symbol, book in self._books.items():
+            if book.is_valid and is_due(now_us=now_us, published_us=book.published_us, has_changed=book.has_changed):
+                yield self._publish(symbol, book, now_us)
 
     def _take_trade(self, trade: Trade, work: _Work) -> None:
         work.received.messages.append(trade)
