@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
-from itertools import islice
+from operator import attrgetter
 
 import psycopg
 from psycopg import errors
@@ -21,6 +21,7 @@ from coinstream.stores.postgres.connection import Connection, refusal_of
 from coinstream.stores.postgres.rows import Name
 
 RECENT_IDS = 4_096
+"""Of each generation of an instrument: so many are remembered at least, twice as many at most."""
 RECENT_IDS_OF_ALL = 500_000
 """Some 60 MB; beyond it the instruments that were silent longest are forgotten."""
 
@@ -127,43 +128,50 @@ class RecentIds:
     """The latest committed trade ids of each instrument, to drop most repeats before they reach the server.
 
     Bounded: what has been forgotten costs time, since the table's key finds it, never correctness.
+    Each instrument has two generations of ids with their trades' times; when the young one is full
+    the old one is dropped whole, which is cheaper than dropping ids one by one.
     """
 
     def __init__(self, *, each: int = RECENT_IDS, of_all: int = RECENT_IDS_OF_ALL) -> None:
         self._each = each
         self._of_all = of_all
-        self._days: OrderedDict[Name, dict[str, int]] = OrderedDict()
+        self._generations: OrderedDict[Name, tuple[dict[str, int], dict[str, int]]] = OrderedDict()
         self._size = 0
 
     def drop_repeats(self, name: Name, trades: list[Trade]) -> list[Trade]:
         """Return trades of one instrument without those committed before and those given twice."""
         ids = [trade.trade_id for trade in trades]
-        recent = self._days.get(name, {})
-        if len(set(ids)) == len(ids) and recent.keys().isdisjoint(ids):
+        young, old = self._generations.get(name, ({}, {}))
+        if len(set(ids)) == len(ids) and young.keys().isdisjoint(ids) and old.keys().isdisjoint(ids):
             return trades
         seen: set[tuple[str, int]] = set()
         kept: list[Trade] = []
         for trade in trades:
-            day = trade.event_time_us // DAY_US
-            if (trade.trade_id, day) in seen or recent.get(trade.trade_id) == day:
+            trade_id, day = trade.trade_id, trade.event_time_us // DAY_US
+            known = {recent[trade_id] // DAY_US for recent in (young, old) if trade_id in recent}
+            if day in known or (trade_id, day) in seen:
                 continue
-            seen.add((trade.trade_id, day))
+            seen.add((trade_id, day))
             kept.append(trade)
         return kept
 
     def remember(self, name: Name, trades: Sequence[Trade]) -> None:
         """Take in trades of one instrument that are committed."""
-        recent = self._days.setdefault(name, {})
-        self._days.move_to_end(name)
-        before = len(recent)
-        for trade in trades[-self._each :]:
-            recent[trade.trade_id] = trade.event_time_us // DAY_US
-        for trade_id in list(islice(recent, max(0, len(recent) - self._each))):
-            del recent[trade_id]
-        self._size += len(recent) - before
-        while self._size > self._of_all and len(self._days) > 1:
-            _, forgotten = self._days.popitem(last=False)
-            self._size -= len(forgotten)
+        young, old = self._generations.pop(name, ({}, {}))
+        self._size -= len(young) + len(old)
+        latest = trades[-self._each :]
+        if len(young) + len(latest) > self._each:
+            young, old = {}, young
+        young.update(zip(map(_trade_id, latest), map(_event_time_us, latest), strict=True))
+        self._generations[name] = young, old
+        self._size += len(young) + len(old)
+        while self._size > self._of_all and len(self._generations) > 1:
+            _, forgotten = self._generations.popitem(last=False)
+            self._size -= sum(map(len, forgotten))
 
     def __len__(self) -> int:
         return self._size
+
+
+_trade_id = attrgetter("trade_id")
+_event_time_us = attrgetter("event_time_us")
