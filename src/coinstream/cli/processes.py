@@ -71,7 +71,10 @@ def _producer(settings: Settings, name: str) -> Producer:
     from coinstream.kafka import Producer
 
     found = settings_room.addresses(settings, "kafka_bootstrap")
-    return Producer(found.kafka_bootstrap, client_id=f"coinstream-{name}", topic_prefix=settings.topic_prefix)
+    # A feed works in an event loop: a full queue must give it back soon, so that it can let go of the venue.
+    return Producer(
+        found.kafka_bootstrap, client_id=f"coinstream-{name}", topic_prefix=settings.topic_prefix, queue_wait_s=0.2
+    )
 
 
 def _speed(text: str) -> Decimal | None:
