@@ -13,10 +13,10 @@ is the opposite. ``ticker.side`` is the taker's and is not used.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from coinstream.adapters.dialect import BookUpdate, Dialect, Event, Frame, Gap, Subscribed
 from coinstream.adapters.fields import (
@@ -35,6 +35,7 @@ from coinstream.adapters.listing import Listing
 from coinstream.errors import FieldError, RefusedError
 from coinstream.market.coverage import Channel
 from coinstream.messages import Instrument, Provenance, Quote, Side, Trade
+from coinstream.messages.market import Count, Name
 
 VENUE = "coinbase"
 WEBSOCKET_URL = "wss://ws-feed.exchange.coinbase.com"
@@ -66,7 +67,7 @@ _INTEGERS = frozenset({"trade_id", "sequence", "last_trade_id"})
 
 class _Match(Struct, tag_field="type", tag="match", gc=False):
     product_id: str
-    trade_id: int
+    trade_id: Count
     price: str
     size: str
     side: Literal["buy", "sell"]
@@ -83,7 +84,7 @@ class _Ticker(Struct, tag_field="type", tag="ticker", gc=False):
     best_ask: str | None = None
     best_bid_size: str | None = None
     best_ask_size: str | None = None
-    sequence: int | None = None
+    sequence: Count | None = None
     time: str | None = None
 
 
@@ -126,10 +127,13 @@ _AnyFrame = _Match | _LastMatch | _Ticker | _Snapshot | _L2Update | _Subscriptio
 _decode = msgspec.json.Decoder(_AnyFrame).decode
 
 
+_Currency = Annotated[str, Meta(min_length=1, max_length=31)]
+
+
 class _Product(Struct):
-    id: str
-    base_currency: str
-    quote_currency: str
+    id: Name
+    base_currency: _Currency
+    quote_currency: _Currency
     quote_increment: str | None = None
     base_increment: str | None = None
     min_market_funds: str | None = None

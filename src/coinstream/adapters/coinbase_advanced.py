@@ -16,10 +16,10 @@ answers included; errors have none. A jump says that something was lost, not of 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from coinstream.adapters.coinbase import AGGRESSOR_OF_MAKER, VENUE
 from coinstream.adapters.dialect import BookUpdate, Dialect, Event, Frame, Gap, Subscribed
@@ -40,6 +40,7 @@ from coinstream.errors import FieldError, RefusedError
 from coinstream.market.candle import trade_id_order
 from coinstream.market.coverage import Channel
 from coinstream.messages import Instrument, Provenance, Quote, Trade
+from coinstream.messages.market import Count, Name
 
 WEBSOCKET_URL = "wss://advanced-trade-ws.coinbase.com"
 INSTRUMENTS_URL = "https://api.coinbase.com/api/v3/brokerage/market/products"
@@ -61,7 +62,7 @@ _INTEGERS = frozenset({"sequence_num"})
 
 class _Trade(Struct, gc=False):
     product_id: str
-    trade_id: str
+    trade_id: Name
     price: str
     size: str
     time: str
@@ -93,7 +94,7 @@ class _Event(Struct):
 
 class _Message(Struct):
     channel: str = ""
-    sequence_num: int | None = None
+    sequence_num: Count | None = None
     timestamp: str | None = None
     events: list[_Event] = []
     type: str = ""
@@ -247,8 +248,6 @@ class AdvancedTradeAdapter:
                 side = AGGRESSOR_OF_MAKER.get(item.side)
                 if side is None:
                     raise FieldError("side", "must be BUY or SELL", item.side)
-                if not item.trade_id:
-                    raise FieldError("trade_id", "must not be empty", item.trade_id)
                 trades.append(
                     Trade(
                         venue=self.venue,
@@ -340,10 +339,13 @@ def oldest_first(trades: list[Trade]) -> list[Trade]:
     return sorted(trades, key=lambda trade: (trade.event_time_us, places[trade.symbol], trade_id_order(trade.trade_id)))
 
 
+_Currency = Annotated[str, Meta(max_length=31)]
+
+
 class _Product(Struct):
-    product_id: str
-    base_currency_id: str = ""
-    quote_currency_id: str = ""
+    product_id: Name
+    base_currency_id: _Currency = ""
+    quote_currency_id: _Currency = ""
     quote_increment: str | None = None
     price_increment: str | None = None
     base_increment: str | None = None

@@ -61,6 +61,8 @@ def of(events: list[Event], kind: type[Any]) -> list[Any]:
         ({"time": "1970-01-01T00:00:00Z"}, "time"),
         ({"time": "2026-01-02T03:04:05.\u0661Z"}, "time"),
         ({"trade_id": "seven"}, "trade_id"),
+        ({"trade_id": -1}, "trade_id"),
+        ({"trade_id": 2**63}, "trade_id"),
         ({"product_id": ""}, "product_id"),
         ({"type": "auction"}, "type"),
     ],
@@ -149,6 +151,15 @@ def test_ticker_with_an_empty_side_quotes_zero(ticker: dict[str, Any], bid: str,
     assert (quote.bid, quote.ask, quote.bid_size, quote.sequence, quote.event_time_us) == (bid, ask, None, None, None)
 
 
+@pytest.mark.parametrize("sequence", [-1, 2**63, "9", 1.5])
+def test_sequence_out_of_range_is_refused(sequence: Any) -> None:
+    ticker = {"type": "ticker", "product_id": "BTC-USD", "best_bid": "1", "best_ask": "2", "sequence": sequence}
+    error, gap = adapter().receive(frame(ticker))
+    assert isinstance(error, FieldError)
+    assert error.field == "sequence"
+    assert gap == Gap("ws.1", "quotes", "BTC-USD", "a frame was refused")
+
+
 def test_ticker_without_either_side_is_no_quote() -> None:
     assert adapter().receive(frame({"type": "ticker", "product_id": "BTC-USD", "price": "1", "best_bid": ""})) == []
 
@@ -169,6 +180,7 @@ def test_list_of_products_gives_our_symbols_and_refuses_others() -> None:
         {"id": "XBT-USD", "base_currency": "BTC", "quote_currency": "USD", "quote_increment": 0.01, "status": "online"},
         {"id": "BAD-USD", "base_currency": "BAD", "quote_currency": "USD", "quote_increment": "NaN"},
         {"id": "HALF"},
+        {"id": "-USD", "base_currency": "", "quote_currency": "USD"},
     ]
     events = adapts.receive(frame(json.dumps(products).encode(), transport="http"))
     (instrument,) = of(events, Instrument)
@@ -177,6 +189,7 @@ def test_list_of_products_gives_our_symbols_and_refuses_others() -> None:
     assert [str(error) for error in of(events, RefusedError)] == [
         "product 1: quote_increment: must be a decimal number, not 'NaN'",
         "product 2: base_currency: is missing",
+        "product 3: base_currency: expected str of length >= 1",
     ]
     (trade,) = adapts.receive(frame(match(product_id="XBT-USD")))
     assert isinstance(trade, Trade)

@@ -60,6 +60,7 @@ def of(events: list[Event], kind: type[Any]) -> list[Any]:
         ({"time": ""}, "time"),
         ({"time": "0001-01-01T00:00:00Z"}, "time"),
         ({"trade_id": ""}, "trade_id"),
+        ({"trade_id": "7" * 65}, "trade_id"),
         ({"product_id": ""}, "product_id"),
     ],
 )
@@ -132,6 +133,12 @@ def test_unreadable_frame_is_refused_and_the_next_sequence_tells_of_it() -> None
     assert adapts.receive(frame(message("heartbeats", sequence=7))) == [
         Gap("ws.1", None, None, "sequence_num went from 5 to 7")
     ]
+
+
+def test_sequence_out_of_range_refuses_the_message() -> None:
+    (error,) = adapter().receive(frame(message("market_trades", {"type": "update", "trades": [trade()]}, sequence=-1)))
+    assert isinstance(error, FieldError)
+    assert error.field == "sequence_num"
 
 
 def test_unknown_channel_is_refused_and_counts_in_the_sequence() -> None:
