@@ -7,7 +7,7 @@ that run in the data folder (`coinstream local up`, or the demo).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -125,13 +125,12 @@ class Addresses:
     mongodb_reader_url: str
 
 
-def addresses(settings: Settings, *needed: str, servers: local_servers.LocalServers | None = None) -> Addresses:
+def addresses(settings: Settings, *needed: str) -> Addresses:
     """Return the addresses of servers: what is set, else the local servers of the data folder.
 
     Args:
         settings: As loaded.
         needed: Names of `Addresses` that must not be missing.
-        servers: The local servers where the caller knows them; otherwise looked for.
 
     Raises:
         FatalError: A needed address is neither set nor found; it says which, and what to do.
@@ -139,8 +138,8 @@ def addresses(settings: Settings, *needed: str, servers: local_servers.LocalServ
     names = Addresses.__dataclass_fields__
     found = {name: getattr(settings, name) for name in names}
     if any(found[name] is None for name in needed):
-        running = servers or local_servers.find(settings.data_folder)
-        local = local_addresses(running) if running else {}
+        running = local_servers.find(settings.data_folder)
+        local = asdict(local_addresses(running)) if running else {}
         found = {name: local.get(name) if value is None else value for name, value in found.items()}
     missing = [name for name in needed if not found[name]]
     if missing:
@@ -151,23 +150,22 @@ def addresses(settings: Settings, *needed: str, servers: local_servers.LocalServ
     return Addresses(**{n: v.get_secret_value() if isinstance(v, SecretStr) else v or "" for n, v in found.items()})
 
 
-def local_addresses(servers: local_servers.LocalServers) -> dict[str, str]:
-    """Return the addresses of running local servers, by the names of `Addresses`."""
-    found: dict[str, str] = {}
-    if servers.kafka_bootstrap:
-        found["kafka_bootstrap"] = servers.kafka_bootstrap
-    if servers.postgres_admin_dsn:
-        found["postgres_admin_url"] = servers.postgres_admin_dsn
-        for name, role in (("postgres_sink_url", "coinstream_sink"), ("postgres_reader_url", "coinstream_reader")):
-            found[name] = _as_user(servers.postgres_admin_dsn, role, servers.passwords[role])
-    if servers.mongodb_uri:
-        found["mongodb_admin_url"] = servers.mongodb_uri
-        for name, user in (
-            ("mongodb_sink_url", "coinstream_mongo_sink"),
-            ("mongodb_reader_url", "coinstream_mongo_reader"),
-        ):
-            found[name] = _as_user(servers.mongodb_uri, user, servers.passwords[user])
-    return found
+def local_addresses(servers: local_servers.LocalServers) -> Addresses:
+    """Return the addresses of running local servers; empty for one that does not run."""
+    postgres, mongodb, passwords = servers.postgres_admin_dsn or "", servers.mongodb_uri or "", servers.passwords
+
+    def of(url: str, role: str) -> str:
+        return _as_user(url, role, passwords[role]) if url else ""
+
+    return Addresses(
+        kafka_bootstrap=servers.kafka_bootstrap or "",
+        postgres_admin_url=postgres,
+        postgres_sink_url=of(postgres, "coinstream_sink"),
+        postgres_reader_url=of(postgres, "coinstream_reader"),
+        mongodb_admin_url=mongodb,
+        mongodb_sink_url=of(mongodb, "coinstream_mongo_sink"),
+        mongodb_reader_url=of(mongodb, "coinstream_mongo_reader"),
+    )
 
 
 def _as_user(url: str, user: str, password: str) -> str:

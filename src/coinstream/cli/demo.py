@@ -121,7 +121,7 @@ class Demo:
         from coinstream.operations import Lag, take_baseline
 
         servers = self._servers()
-        addresses = settings_room.addresses(self._settings, servers=servers)
+        addresses = settings_room.local_addresses(servers)
         self._prepare(addresses)
         self._sinks = sinks = self._start_sinks()
         prefix = self._settings.topic_prefix
@@ -141,7 +141,8 @@ class Demo:
             postgres_url=addresses.postgres_reader_url,
             mongodb_url=addresses.mongodb_reader_url,
             mongodb_database=self._settings.mongodb_database,
-            expires_after_s=until_s + CATCH_UP_TIMEOUT_S + 3600.0,
+            now_us=time.time_ns() // 1000,
+            longest_run_s=until_s + CATCH_UP_TIMEOUT_S + 3600.0,
         )
         self._cleanup.callback(baseline.close)
         began = time.monotonic()

@@ -78,7 +78,7 @@ def apply() -> None:
     found = settings_room.addresses(settings, "kafka_bootstrap")
     changes = apply_topics(found.kafka_bootstrap, topic_prefix=settings.topic_prefix)
     for change in changes:
-        tell(str(change))
+        tell(f"{change.topic}: {change.setting} {change.before or 'new'} → {change.after}")
     tell(f"topics: {len(changes)} changed" if changes else "topics: as they should be")
 
 

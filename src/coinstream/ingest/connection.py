@@ -152,6 +152,8 @@ async def _one_connection(url: str, session: Session, *, stop: asyncio.Event, id
                 reason = f"no frame for {quiet_s:.0f} s"
                 break
             await asyncio.wait({ended, asked}, timeout=idle_timeout_s - quiet_s, return_when=asyncio.FIRST_COMPLETED)
+        if asked.done():
+            reason = "told to stop"
     finally:
         asked.cancel()
         transport.disconnect(graceful=False)

@@ -151,9 +151,7 @@ class Snapshot:
         Returns:
             The minutes in which the two differ; open and close by (time, trade id), exact numbers.
         """
-        by_day: defaultdict[tuple[str, str, date], set[int]] = defaultdict(set)
-        for venue, symbol, minute in minutes:
-            by_day[venue, symbol, day_of(minute)].add(minute)
+        by_day = _by_day(minutes)
         differing: dict[MinuteKey, CandleDisagreement] = {}
         with _meant():
             for (venue, symbol, day), some in by_day.items():
@@ -163,6 +161,16 @@ class Snapshot:
                     if pair.stored != pair.summed:
                         differing[MinuteKey(venue, symbol, minute)] = pair
         return differing
+
+    def summed_minutes(self, minutes: Iterable[tuple[str, str, int]]) -> set[MinuteKey]:
+        """Return those of the minutes, (venue, symbol, start), that have a candle summed from trades."""
+        by_day = _by_day(minutes)
+        with _meant():
+            return {
+                MinuteKey(venue, symbol, minute)
+                for (venue, symbol, day), some in by_day.items()
+                for minute in self._candles_of(venue, symbol, day, some)[0]
+            }
 
     def _candles_of(
         self, venue: str, symbol: str, day: date, minutes: Iterable[int]
@@ -178,6 +186,13 @@ class Snapshot:
             for query in (_candles, _sums)
         )
         return stored, summed
+
+
+def _by_day(minutes: Iterable[tuple[str, str, int]]) -> dict[tuple[str, str, date], set[int]]:
+    by_day: defaultdict[tuple[str, str, date], set[int]] = defaultdict(set)
+    for venue, symbol, minute in minutes:
+        by_day[venue, symbol, day_of(minute)].add(minute)
+    return by_day
 
 
 class PostgresReader:
