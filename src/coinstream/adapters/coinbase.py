@@ -13,11 +13,12 @@ is the opposite. ``ticker.side`` is the taker's and is not used.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
+from coinstream.adapters.coinbase_products import read_exchange_products
 from coinstream.adapters.dialect import BookUpdate, Dialect, Event, Frame, Gap, Subscribed
 from coinstream.adapters.fields import (
     UNREADABLE,
@@ -25,7 +26,6 @@ from coinstream.adapters.fields import (
     decode_exactly,
     not_json,
     positive,
-    step_or_none,
     time_us,
     time_us_or_none,
     unsigned,
@@ -34,8 +34,8 @@ from coinstream.adapters.fields import (
 from coinstream.adapters.listing import Listing
 from coinstream.errors import FieldError, RefusedError
 from coinstream.market.coverage import Channel
-from coinstream.messages import Instrument, Provenance, Quote, Side, Trade
-from coinstream.messages.market import Count, Name
+from coinstream.messages import Provenance, Quote, Side, Trade
+from coinstream.messages.market import Count
 
 VENUE = "coinbase"
 WEBSOCKET_URL = "wss://ws-feed.exchange.coinbase.com"
@@ -127,20 +127,6 @@ _AnyFrame = _Match | _LastMatch | _Ticker | _Snapshot | _L2Update | _Subscriptio
 _decode = msgspec.json.Decoder(_AnyFrame).decode
 
 
-_Currency = Annotated[str, Meta(min_length=1, max_length=31)]
-
-
-class _Product(Struct):
-    id: Name
-    base_currency: _Currency
-    quote_currency: _Currency
-    quote_increment: str | None = None
-    base_increment: str | None = None
-    min_market_funds: str | None = None
-    status: str = ""
-    trading_disabled: bool = False
-
-
 class ExchangeAdapter:
     """Reads one feed of Coinbase Exchange; see `VenueAdapter`."""
 
@@ -177,7 +163,7 @@ class ExchangeAdapter:
         if frame.opens:
             return []
         if frame.transport == "http":
-            return read_products(frame, self.venue, self._listing)
+            return read_exchange_products(frame, self.venue, self._listing)
         try:
             message = _decode(frame.data)
         except msgspec.ValidationError:
@@ -315,45 +301,6 @@ class ExchangeAdapter:
             (bids if maker == "buy" else asks).append(level)
         event_time_us = time_us_or_none(update.time, "time")
         return [BookUpdate(symbol, is_snapshot=False, bids=bids, asks=asks, event_time_us=event_time_us)]
-
-
-def read_products(frame: Frame, venue: str, listing: Listing) -> list[Event]:
-    """Read the list of products and teach it to the listing.
-
-    ``[{"id":"BTC-USD","base_currency":"BTC","quote_currency":"USD","quote_increment":"0.01",
-    "base_increment":"0.00000001","min_market_funds":"1","status":"online","trading_disabled":false,…}]``
-    """
-    try:
-        products = decode_exactly(frame.data, integers=frozenset())
-        if not isinstance(products, list):
-            raise RefusedError("a list of products must be a JSON array")
-    except RefusedError as error:
-        return [error]
-    events: list[Event] = []
-    symbols: dict[str, str] = {}
-    for index, value in enumerate(products):
-        try:
-            product: _Product = convert(value, _Product)
-            symbol = f"{product.base_currency}-{product.quote_currency}"
-            instrument = Instrument(
-                venue=venue,
-                symbol=symbol,
-                venue_symbol=product.id,
-                base=product.base_currency,
-                quote=product.quote_currency,
-                tick_size=step_or_none(product.quote_increment, "quote_increment"),
-                lot_size=step_or_none(product.base_increment, "base_increment"),
-                minimum_notional=unsigned_or_none(product.min_market_funds, "min_market_funds"),
-                status="online" if product.status == "online" and not product.trading_disabled else "offline",
-                received_time_us=frame.received_time_us,
-            )
-        except RefusedError as error:
-            events.append(RefusedError(f"product {index}: {error}"))
-            continue
-        symbols[product.id] = symbol
-        events.append(instrument)
-    listing.learn(symbols)
-    return events
 
 
 DIALECT = Dialect(

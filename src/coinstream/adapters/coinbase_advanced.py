@@ -16,12 +16,13 @@ answers included; errors have none. A jump says that something was lost, not of 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from coinstream.adapters.coinbase import AGGRESSOR_OF_MAKER, VENUE
+from coinstream.adapters.coinbase_products import read_advanced_products
 from coinstream.adapters.dialect import BookUpdate, Dialect, Event, Frame, Gap, Subscribed
 from coinstream.adapters.fields import (
     UNREADABLE,
@@ -29,7 +30,6 @@ from coinstream.adapters.fields import (
     decode_exactly,
     not_json,
     positive,
-    step_or_none,
     time_us,
     time_us_or_none,
     unsigned,
@@ -39,7 +39,7 @@ from coinstream.adapters.listing import Listing
 from coinstream.errors import FieldError, RefusedError
 from coinstream.market.candle import trade_id_order
 from coinstream.market.coverage import Channel
-from coinstream.messages import Instrument, Provenance, Quote, Trade
+from coinstream.messages import Provenance, Quote, Trade
 from coinstream.messages.market import Count, Name
 
 WEBSOCKET_URL = "wss://advanced-trade-ws.coinbase.com"
@@ -118,7 +118,7 @@ class AdvancedTradeAdapter:
         self.instruments_url = INSTRUMENTS_URL
         self.live: Provenance = "live"
         self._listing = Listing()
-        self._last_sequence: dict[str, int] = {}
+        self._last: dict[str, tuple[int, bytes]] = {}  # of a connection: its last sequence, and that frame
 
     def subscriptions(self, symbols: Sequence[str], channels: Collection[Channel]) -> list[str]:
         """Return a ``subscribe`` frame a channel, and one for ``heartbeats``, without which quiet ones are closed."""
@@ -140,10 +140,10 @@ class AdvancedTradeAdapter:
     def receive(self, frame: Frame) -> list[Event]:
         """Return what a frame says; a jump of the sequence comes first, as a `Gap` of the connection."""
         if frame.opens:
-            self._last_sequence.pop(frame.connection, None)
+            self._last.pop(frame.connection, None)
             return []
         if frame.transport == "http":
-            return read_products(frame, self.venue, self._listing)
+            return read_advanced_products(frame, self.venue, self._listing)
         try:
             message = _decode(frame.data)
         except msgspec.ValidationError:
@@ -203,18 +203,19 @@ class AdvancedTradeAdapter:
         """Return what the message's envelope says: a gap before it, or that it is of no use.
 
         The events of such a message are dropped here: an error has none, a type that nobody knows
-        cannot be read, and a repeated number is a message that was already taken.
+        cannot be read, and a frame that is repeated whole was already taken.
         """
         events: list[Event] = []
         sequence = message.sequence_num
         if sequence is not None:
-            last = self._last_sequence.get(frame.connection)
-            self._last_sequence[frame.connection] = sequence
-            if last is not None and sequence != last + 1:
-                if sequence == last:
+            last = self._last.get(frame.connection)
+            self._last[frame.connection] = sequence, frame.data
+            if last is not None and sequence != last[0] + 1:
+                if sequence != last[0]:
+                    events.append(Gap(frame.connection, None, None, f"sequence_num went from {last[0]} to {sequence}"))
+                elif frame.data == last[1]:
                     message.events = []
                     return events
-                events.append(Gap(frame.connection, None, None, f"sequence_num went from {last} to {sequence}"))
         if message.channel not in _KNOWN:
             message.events = []
             if message.type == "error":
@@ -337,74 +338,6 @@ def oldest_first(trades: list[Trade]) -> list[Trade]:
     for trade in trades:
         places.setdefault(trade.symbol, len(places))
     return sorted(trades, key=lambda trade: (trade.event_time_us, places[trade.symbol], trade_id_order(trade.trade_id)))
-
-
-_Currency = Annotated[str, Meta(max_length=31)]
-
-
-class _Product(Struct):
-    product_id: Name
-    base_currency_id: _Currency = ""
-    quote_currency_id: _Currency = ""
-    quote_increment: str | None = None
-    price_increment: str | None = None
-    base_increment: str | None = None
-    quote_min_size: str | None = None
-    product_type: str = "SPOT"
-    status: str = ""
-    is_disabled: bool = False
-    trading_disabled: bool = False
-
-
-def read_products(frame: Frame, venue: str, listing: Listing) -> list[Event]:
-    """Read the list of products and teach it to the listing.
-
-    ``{"products":[{"product_id":"BTC-USD","base_currency_id":"BTC","quote_currency_id":"USD",
-    "base_increment":"0.00000001","quote_increment":"0.01","price_increment":"0.01","quote_min_size":"1",
-    "product_type":"SPOT","status":"online","trading_disabled":false,…}],"num_products":1}``
-
-    Futures name no base currency: their frames are read under the venue's spelling, and no `Instrument`
-    is published of them.
-    """
-    try:
-        body = decode_exactly(frame.data, integers=frozenset())
-        products = body.get("products") if isinstance(body, dict) else None
-        if not isinstance(products, list):
-            raise FieldError("products", "must be a list", None if products is None else products)
-    except RefusedError as error:
-        return [error]
-    events: list[Event] = []
-    symbols: dict[str, str] = {}
-    for index, value in enumerate(products):
-        try:
-            product: _Product = convert(value, _Product)
-            if product.product_type != "SPOT" or not product.base_currency_id or not product.quote_currency_id:
-                symbols[product.product_id] = product.product_id
-                continue
-            instrument = _instrument(product, venue, frame.received_time_us)
-        except RefusedError as error:
-            events.append(RefusedError(f"product {index}: {error}"))
-            continue
-        symbols[product.product_id] = instrument.symbol
-        events.append(instrument)
-    listing.learn(symbols)
-    return events
-
-
-def _instrument(product: _Product, venue: str, received_time_us: int) -> Instrument:
-    is_open = product.status == "online" and not product.trading_disabled and not product.is_disabled
-    return Instrument(
-        venue=venue,
-        symbol=f"{product.base_currency_id}-{product.quote_currency_id}",
-        venue_symbol=product.product_id,
-        base=product.base_currency_id,
-        quote=product.quote_currency_id,
-        tick_size=step_or_none(product.price_increment or product.quote_increment, "price_increment"),
-        lot_size=step_or_none(product.base_increment, "base_increment"),
-        minimum_notional=unsigned_or_none(product.quote_min_size, "quote_min_size"),
-        status="online" if is_open else "offline",
-        received_time_us=received_time_us,
-    )
 
 
 DIALECT = Dialect(

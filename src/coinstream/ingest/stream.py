@@ -12,12 +12,15 @@ from coinstream.adapters import BookUpdate, Channel, Frame, Gap, Subscribed, Ven
 from coinstream.errors import RefusedError
 from coinstream.market.book import OrderBook, is_due
 from coinstream.market.coverage import CoverageFold
-from coinstream.messages import BookSnapshot, Coverage, Instrument, Message, Provenance, Quote, Trade
+from coinstream.messages import MINUTE_US, BookSnapshot, Coverage, Instrument, Message, Provenance, Quote, Trade
 
 TICK_US = 100_000
 """How often books that no frame touches are looked at."""
-ASK_AGAIN_US = 10_000_000
-"""A venue that has not sent a book anew by then is asked once more."""
+ASK_AGAIN_US = 5_000_000
+"""A venue is asked for one book at most so often: a lost answer is asked for again, and a venue whose
+own snapshots are crossed (an auction) is not asked without end."""
+REWIND_US = MINUTE_US
+"""A frame so much older than the newest begins another recording."""
 
 
 class Received(NamedTuple):
@@ -41,7 +44,8 @@ class _Book:
 
     Attributes:
         is_valid: It has had its snapshot and nothing was missed since.
-        asked_us: When the venue was last asked to send it anew; ``None``: not waiting for that.
+        is_awaited: The venue is to send it anew.
+        asked_us: When the venue was last asked to on this connection.
         published_us: When it was published last; ``None``: not since it became valid.
     """
 
@@ -50,6 +54,7 @@ class _Book:
         "connection",
         "event_time_us",
         "has_changed",
+        "is_awaited",
         "is_valid",
         "levels",
         "published_us",
@@ -61,6 +66,7 @@ class _Book:
         self.connection = ""
         self.is_valid = False
         self.has_changed = False
+        self.is_awaited = False
         self.asked_us: int | None = None
         self.published_us: int | None = None
         self.sequence: int | None = None
@@ -95,6 +101,7 @@ class MarketStream:
         self._coverage = CoverageFold(adapter.venue)
         self._ended: list[Coverage] = []
         self._next_tick_us = 0
+        self._newest_us = 0
         self._takers: dict[type[Any], Callable[[Any, _Work], None]] = {
             Trade: self._take_trade,
             Quote: self._take_quote,
@@ -121,6 +128,7 @@ class MarketStream:
             if book.connection == connection:
                 self._invalidate(symbol, book, is_gap=False)
                 book.connection = ""
+                book.is_awaited = False
                 book.asked_us = None  # whoever opens the next connection subscribes, and that brings it
 
     def receive(self, frame: Frame) -> Received:
@@ -128,6 +136,9 @@ class MarketStream:
         now_us = frame.received_time_us
         received = Received([], [], [], [])
         work = _Work(frame, received, {}, [])
+        if now_us < self._newest_us - REWIND_US:
+            received.messages.extend(self._begin_anew(now_us))
+        self._newest_us = max(self._newest_us, now_us)
         is_due_to_look = now_us >= self._next_tick_us
         if is_due_to_look:
             received.messages.extend(self._minutes(now_us))
@@ -135,14 +146,7 @@ class MarketStream:
         if frame.opens:
             self.opened(frame.connection, now_us)
             return received
-        for event in self.adapter.receive(frame):
-            take = self._takers.get(type(event))
-            if take is not None:
-                take(event, work)
-            elif isinstance(event, Instrument):
-                received.messages.append(event)
-            elif isinstance(event, RefusedError):
-                received.refusals.append(event)
+        self._take_events(work)
         if work.touched:
             self._judge(work)
         if is_due_to_look:
@@ -172,6 +176,15 @@ class MarketStream:
         messages.extend(self._coverage.finish(now_us))
         return messages
 
+    def _begin_anew(self, now_us: int) -> list[Message]:
+        """End one recording and begin another that is older: nothing of the first is carried over."""
+        messages = self.finish(self._newest_us)
+        for symbol, book in self._books.items():
+            self._invalidate(symbol, book, is_gap=False)
+        self._coverage = CoverageFold(self.adapter.venue)
+        self._newest_us, self._next_tick_us = now_us, 0
+        return messages
+
     def _minutes(self, now_us: int) -> list[Message]:
         messages: list[Message] = [*self._ended, *self._coverage.advance(now_us)]
         self._ended.clear()
@@ -182,6 +195,17 @@ class MarketStream:
         for symbol, book in self._books.items():
             if book.is_valid and is_due(now_us=now_us, published_us=book.published_us, has_changed=book.has_changed):
                 yield self._publish(symbol, book, now_us)
+
+    def _take_events(self, work: _Work) -> None:
+        received = work.received
+        for event in self.adapter.receive(work.frame):
+            take = self._takers.get(type(event))
+            if take is not None:
+                take(event, work)
+            elif isinstance(event, Instrument):
+                received.messages.append(event)
+            elif isinstance(event, RefusedError):
+                received.refusals.append(event)
 
     def _take_trade(self, trade: Trade, work: _Work) -> None:
         work.received.messages.append(trade)
@@ -213,11 +237,11 @@ class MarketStream:
             book.levels.replace(update.bids, update.asks)
             book.connection = connection
             book.is_valid = True
-            book.asked_us = None
+            book.is_awaited = False
         elif book.is_valid and book.connection == connection:
             book.levels.apply(update.bids, update.asks)
         else:
-            if book.asked_us is None and update.symbol not in work.unsure:
+            if not book.is_awaited:
                 reason = "an update came without a snapshot before it"
                 self._take_gap(Gap(connection, "books", update.symbol, reason), work)
             return
@@ -241,8 +265,10 @@ class MarketStream:
                 self._invalidate(symbol, book)
             else:
                 self._coverage.gap("books", symbol)
-            if book.asked_us is None and symbol not in work.unsure:
-                work.unsure.append(symbol)
+            if not book.is_awaited:
+                book.is_awaited = True
+                if book.asked_us is None or work.frame.received_time_us - book.asked_us >= ASK_AGAIN_US:
+                    work.unsure.append(symbol)
 
     def _concerned(self, gap: Gap) -> Iterable[tuple[Channel, str]]:
         if gap.channel is not None and gap.symbol is not None:
@@ -294,7 +320,8 @@ class MarketStream:
         return [
             symbol
             for symbol, book in self._books.items()
-            if book.asked_us is not None
+            if book.is_awaited
+            and book.asked_us is not None
             and frame.received_time_us - book.asked_us >= ASK_AGAIN_US
             and book.connection == frame.connection
         ]

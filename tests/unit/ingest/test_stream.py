@@ -154,6 +154,30 @@ def test_update_without_a_snapshot_before_it_asks_for_one_once_and_again_after_a
     assert books(feed.stream.finish(START + ASK_AGAIN_US)) == []
 
 
+def test_venue_whose_snapshots_are_crossed_is_not_asked_without_end() -> None:
+    feed = Feed()
+    asked = [
+        tenth
+        for tenth in range(120)
+        if feed.book(START + tenth * SECOND // 10, "bid 2 1", "offer 1 1", kind="snapshot").send
+    ]
+    assert asked == [0, 50, 100]
+
+
+def test_older_recording_after_a_newer_one_begins_anew() -> None:
+    feed = Feed()
+    feed.snapshot(START + 60 * MINUTE)
+    feed.book(START + 60 * MINUTE + 1, "bid 100 2")
+    feed.sequence = 0
+    received = feed.raw(START, b'{"channel":"heartbeats","sequence_num":0}', connection="other")
+    assert books(received.messages) == [("BTC-USD", START + 60 * MINUTE + 1, "2")]
+    assert coverage(received.messages) == {("books", "BTC-USD", 60): ("disconnected", 2, "0", "1")}
+    assert books(feed.stream.tick(START + 10 * SECOND)) == []
+    assert books(feed.snapshot(START + 11 * SECOND, connection="other").messages) == [
+        ("BTC-USD", START + 11 * SECOND, "1")
+    ]
+
+
 def test_jump_of_the_sequence_resynchronises_every_book_of_the_connection_and_no_other() -> None:
     feed = Feed()
     feed.snapshot(START)
