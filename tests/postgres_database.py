@@ -134,6 +134,7 @@ def a_trade(trade_id: str | None = None, **fields: Any) -> Trade:
     return Trade(**(defaults | fields))
 
 
+_fields = "SELECT venue, symbol, to_jsonb(f) - 'instrument_id'"  # ids differ from run to run
 _named = "JOIN market.instruments i ON i.id = f.instrument_id ORDER BY venue, symbol, "
 _facts = "venue_symbol, base, quote, tick_size, lot_size, minimum_notional, status, received_time"
 
@@ -141,10 +142,10 @@ _facts = "venue_symbol, base, quote, tick_size, lot_size, minimum_notional, stat
 def state_of(database: Database) -> dict[str, list[tuple[Any, ...]]]:
     """Return all that the sink keeps, in order, with names for ids and without times of storing."""
     queries = {
-        "trades": f"SELECT venue, symbol, to_jsonb(f) - 'instrument_id' FROM market.trades f {_named} day, trade_id",
-        "candles": f"SELECT venue, symbol, to_jsonb(f) - 'instrument_id' FROM market.candles f {_named} minute, origin",
-        "quotes": f"SELECT venue, symbol, to_jsonb(f) - 'instrument_id' FROM market.quotes f {_named} f.received_time, sequence",
-        "books": f"SELECT venue, symbol, to_jsonb(f) - 'instrument_id' FROM market.book_snapshots f {_named} f.received_time, sequence",
+        "trades": f"{_fields} FROM market.trades f {_named} day, trade_id",
+        "candles": f"{_fields} FROM market.candles f {_named} minute, origin",
+        "quotes": f"{_fields} FROM market.quotes f {_named} f.received_time, sequence",
+        "books": f"{_fields} FROM market.book_snapshots f {_named} f.received_time, sequence",
         "assets": "SELECT * FROM market.assets ORDER BY 1, 2, 3",
         "coverage": "SELECT * FROM market.coverage ORDER BY 1, 2, 3, 4",
         "instruments": f"SELECT venue, symbol, {_facts} FROM market.instruments ORDER BY 1, 2",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ READER = "coinstream_reader"
 
 _LOCK = 0x636F696E  # "coin": one migration of a database at a time
 _ROLE_ATTEMPTS = 20
+_alembic = threading.Lock()  # its environment is one for the whole process
 
 
 def migrate(
@@ -55,7 +57,8 @@ def migrate(
             connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
             _make_roles(connection, passwords, progress)
             _prepare_database(connection)
-            return _upgrade(admin_dsn, settings, progress)
+            with _alembic:
+                return _upgrade(admin_dsn, settings, progress)
     except psycopg.Error as error:
         raise meaning_of(error) from error
     except DBAPIError as error:
