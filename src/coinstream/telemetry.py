@@ -67,6 +67,9 @@ def configure_logging(*, level: str = "info", as_json: bool | None = None) -> No
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=max(threshold, logging.WARNING), stream=sys.stderr, force=True)
+    # librdkafka repeats each failed attempt, dozens a second; `kafka` says once what it comes to.
+    quiet = logging.DEBUG if threshold <= logging.DEBUG else logging.CRITICAL
+    logging.getLogger("coinstream.kafka.client").setLevel(quiet)
 
 
 def logger(name: str) -> Any:

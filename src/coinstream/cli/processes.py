@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from coinstream.kafka import Producer
     from coinstream.settings import Addresses, Settings
 
+DEFAULT_VENUE = "coinbase"
+
 sink = typer.Typer(help="Keep a store from Kafka.", no_args_is_help=True)
 simulate = typer.Typer(help="Pretend to be the outside world.", no_args_is_help=True)
 
@@ -35,7 +37,9 @@ Workers = Annotated[int, typer.Option(min=1, max=64, help="processes in one cons
 
 def ingest(
     files: Annotated[list[Path] | None, typer.Argument(help="more recordings for --replay")] = None,
-    venue: Annotated[str, typer.Option(help="whose feed, or whose recording")] = "coinbase",
+    venue: Annotated[
+        str | None, typer.Option(help="whose feed (default coinbase), or whose recording (default: by its addresses)")
+    ] = None,
     symbols: Annotated[str | None, typer.Option(help="BASE-QUOTE, with commas")] = None,
     simulated: Annotated[
         bool, typer.Option("--simulated", help="the addresses are a simulator's: venue <venue>_simulated")
@@ -55,14 +59,15 @@ def ingest(
         raise SettingsError("FILE", str(files[0]), "files are read with --replay FILE…")
     if recordings and poll:
         raise SettingsError("--poll", True, "either --poll or --replay, not both")
+    times_as_fast = _speed(speed)
     producer = _producer(settings, "poll" if poll else "ingest")
     try:
         if recordings:
-            _replay(recordings, producer, venue=None if venue == "coinbase" else venue, speed=_speed(speed))
+            _replay(recordings, producer, venue=venue, speed=times_as_fast)
         elif poll:
             asyncio.run(_poll(settings, producer))
         else:
-            asyncio.run(_feed(settings, producer, venue=venue, simulated=simulated))
+            asyncio.run(_feed(settings, producer, venue=venue or DEFAULT_VENUE, simulated=simulated))
     finally:
         producer.close()
 

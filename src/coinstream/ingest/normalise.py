@@ -40,6 +40,14 @@ class Summary:
     refusals: Counter[str] = field(default_factory=Counter)
     gaps: Counter[str] = field(default_factory=Counter)
 
+    def __str__(self) -> str:
+        """Return it as lines for a person."""
+        lines = [f"{self.frames:,} frames"]
+        lines += [f"  {count:,} {name}" for name, count in sorted(self.messages.items())]
+        for what, counts in (("refused", self.refusals), ("gap", self.gaps)):
+            lines += [f"  {what}, {count:,} times: {reason}" for reason, count in counts.most_common()]
+        return "\n".join(lines)
+
     def count_message(self, message: Message) -> None:
         """Count one message."""
         name = message.SCHEMA.partition("/")[0]

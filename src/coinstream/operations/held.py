@@ -14,29 +14,9 @@ from coinstream.stores.mongodb.read import MongoReader
 from coinstream.stores.postgres.read import PostgresReader, Snapshot
 
 _NUMBERS = frozenset(
-    [
-        "price",
-        "size",
-        "bid",
-        "ask",
-        "bid_size",
-        "ask_size",
-        "open",
-        "high",
-        "low",
-        "close",
-        "volume",
-        "tick_size",
-        "lot_size",
-        "minimum_notional",
-        "price_usd",
-        "market_cap_usd",
-        "volume_usd_24h",
-        "supply",
-        "max_supply",
-        "vwap_24h",
-        "change_percent_24h",
-    ]
+    {"price", "size", "bid", "ask", "bid_size", "ask_size", "open", "high", "low", "close", "volume"}
+    | {"tick_size", "lot_size", "minimum_notional", "price_usd", "market_cap_usd", "volume_usd_24h"}
+    | {"supply", "max_supply", "vwap_24h", "change_percent_24h"}
 )
 _IN_KEY = {
     "trades": ("venue", "symbol", "trade_id"),
