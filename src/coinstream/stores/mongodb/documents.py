@@ -42,9 +42,8 @@ class Record(NamedTuple):
 
     @property
     def log(self) -> dict[str, Any]:
-        """The record's place as documents have it."""
-        topic, partition = self.partition
-        return {"topic": topic, "topic_id": self.topic_id, "partition": partition, "offset": self.offset}
+        """The record's position as documents have it."""
+        return {"topic_id": self.topic_id, "partition": self.partition.partition, "offset": self.offset}
 
 
 def record(batch: DecodedBatch, place: int) -> Record:
@@ -135,7 +134,7 @@ def expires(timestamp_ms: int) -> datetime:
 
 def trade_documents(batch: DecodedBatch) -> list[dict[str, Any]]:
     """Return the documents of a batch of trades, in its order; the hot path of this store."""
-    topic, topic_id, partition = batch.start.topic, batch.start.topic_id, batch.start.partition
+    topic_id, partition = batch.start.topic_id, batch.start.partition
     # Records share their milliseconds, and a date costs more to make than to look up.
     dates = {timestamp_ms: expires(timestamp_ms) for timestamp_ms in set(batch.timestamps_ms)}
     trades = cast("Sequence[Trade]", batch.messages)
@@ -151,7 +150,7 @@ def trade_documents(batch: DecodedBatch) -> list[dict[str, Any]]:
             "event_time_us": trade.event_time_us,
             "received_time_us": trade.received_time_us,
             "provenance": trade.provenance,
-            "log": {"topic": topic, "topic_id": topic_id, "partition": partition, "offset": offset},
+            "log": {"topic_id": topic_id, "partition": partition, "offset": offset},
             "expires": dates[timestamp_ms],
         }
         for trade, offset, timestamp_ms in zip(trades, batch.offsets, batch.timestamps_ms, strict=True)

@@ -12,9 +12,9 @@ it to, are read off them, so that a field that a message gains is stored and che
 
 Beside a message's own fields a document or part has
 
-- ``log``: the record it is from (``topic``, ``topic_id``, ``partition``, ``offset``);
+- ``log``: the position of the record it is from (``topic_id``, ``partition``, ``offset``);
 - ``version`` (not in ``trades``): a list that decides, compared by the server, which of two is newer;
-- ``first`` (``asset_history``): the same of the record that made the document;
+- ``first`` (``asset_history``): the position of the record that made the document;
 - ``expires`` (``trades``, ``asset_history``): a date; the server removes the document after it.
 """
 
@@ -129,10 +129,9 @@ KIND_OF_PART: dict[str, type[Any]] = {part: kind for kind, part in PARTS.items()
 
 _POSITION = {
     "bsonType": "object",
-    "required": ["topic", "topic_id", "partition", "offset"],
+    "required": ["topic_id", "partition", "offset"],
     "additionalProperties": False,
     "properties": {
-        "topic": {"bsonType": "string", "minLength": 1, "maxLength": 249},  # Kafka's own limit
         "topic_id": {"bsonType": "string", "maxLength": 64},
         "partition": {"bsonType": ["int", "long"], "minimum": 0},
         "offset": {"bsonType": ["int", "long"], "minimum": 0},
