@@ -13,6 +13,12 @@ from functools import cached_property
 
 from psycopg import sql
 
+_UPSERT = (
+    "WITH put AS (INSERT INTO {{table}} AS t ({{columns}}) SELECT {{columns}} FROM {source} ORDER BY {{key}} "
+    "ON CONFLICT ({{key}}) DO UPDATE SET {{update}} RETURNING t.xmax = 0 AS is_new) "
+    "SELECT count(*) FILTER (WHERE is_new) FROM put"
+)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -24,6 +30,7 @@ class Table:
         key: The columns of the primary or unique key.
         update: What a row does to one that is there, with ``t`` for the row that is there and
             ``excluded`` for the new one; ``None``: the first stays.
+        types: Of the columns, where rows may come as arrays.
         purpose: Tells two ways of filling one table apart.
     """
 
@@ -31,6 +38,7 @@ class Table:
     columns: tuple[str, ...]
     key: tuple[str, ...]
     update: str | None = None
+    types: tuple[str, ...] = ()
     purpose: str = ""
 
     @cached_property
@@ -71,12 +79,13 @@ class Table:
 
         Returns the number of rows that are new: a row that an update replaced has an ``xmax``.
         """
-        return self._with_names(
-            "WITH put AS (INSERT INTO {table} AS t ({columns}) "
-            "SELECT {columns} FROM {staging} ORDER BY {key} "
-            "ON CONFLICT ({key}) DO UPDATE SET {update} RETURNING t.xmax = 0 AS is_new) "
-            "SELECT count(*) FILTER (WHERE is_new) FROM put"
-        )
+        return self._with_names(_UPSERT.format(source="{staging}"))
+
+    @cached_property
+    def upsert_arrays(self) -> bytes:
+        """The same from an array of each column, of the table's ``types``."""
+        arrays = ", ".join(f"%s::{kind}[]" for kind in self.types)
+        return self._with_names(_UPSERT.format(source=f"unnest({arrays}) AS s ({', '.join(self.columns)})"))
 
     def _with_names(self, statement: str) -> bytes:
         def listed(names: tuple[str, ...]) -> sql.Composable:
@@ -220,6 +229,11 @@ CANDLE_SUMS = Table(
             "high = greatest(t.high, excluded.high), low = least(t.low, excluded.low)",
             "volume = t.volume + excluded.volume, trades = t.trades + excluded.trades",
         )
+    ),
+    types=(
+        *("integer", "timestamptz", '"char"'),
+        *["numeric"] * 5,
+        *("bigint", "timestamptz", "text", "timestamptz", "text"),
     ),
     purpose="_sums",
 )

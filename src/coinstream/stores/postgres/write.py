@@ -36,6 +36,9 @@ from coinstream.stores.postgres.load import Loader
 from coinstream.stores.postgres.rows import FORMS, Form, Ids, Name, candle_sum_rows, escaped_row, is_plain, trade_rows
 from coinstream.stores.postgres.tables import CANDLE_SUMS
 
+CANDLES_AT_ONCE = 500
+"""Up to so many are sent with their statement; more are staged."""
+
 _hold_positions = """
 SELECT o.topic, o.partition, o.next_offset
 FROM pipeline.offsets o
@@ -215,19 +218,18 @@ class _Write:
         self._step(1)
         waiting = {kind: self._with_days(FORMS[kind], some) for kind, some in waiting.items()}
         self._step(2)
-        with self._session.connection.transaction():
-            self._session.loader.begin()
-            self._move(positions)
-            self._step(3)
-            for kind, some in waiting.items():
-                self._store(kind, some)
-            self._step(4)
-            self._add_to_candles()
-            self._step(5)
-            refused = self._report()
-            if refused:
-                refuse(refused)
-            self._step(6)
+        self._begin_and_move(positions)
+        self._step(3)
+        for kind, some in waiting.items():
+            self._store(kind, some)
+        self._step(4)
+        self._add_to_candles()
+        self._step(5)
+        refused = self._report()
+        if refused:
+            refuse(refused)
+        self._step(6)
+        self._session.connection.execute("COMMIT")
         self._step(7)
         for name, trades in self._seen_trades:
             self._session.recent.remember(name, trades)
@@ -259,10 +261,19 @@ class _Write:
                 self._refused[id(message)] = error
         return kept
 
-    def _move(self, positions: dict[str, Any]) -> None:
-        """Move the positions, or find that a successor has: it waits here for one that is committing."""
-        held = self._session.connection.execute(_hold_positions, positions).fetchall()
-        moved = self._session.connection.execute(_move_positions, positions).rowcount
+    def _begin_and_move(self, positions: dict[str, Any]) -> None:
+        """Move the positions, or find that a successor has: it waits here for one that is committing.
+
+        The transaction needs no guard of its own, since any failure closes the connection. What opens it
+        travels together: batches are small when the market is quiet, and each answer costs as much as 50 rows.
+        """
+        connection = self._session.connection
+        with connection.pipeline():
+            connection.execute("BEGIN")
+            holding = connection.execute(_hold_positions, positions)
+            moving = connection.execute(_move_positions, positions)
+            self._session.loader.begin()
+        held, moved = holding.fetchall(), moving.rowcount
         if moved == len(self._batches):
             return
         stored = {Partition(topic, partition): offset for topic, partition, offset in held}
@@ -323,7 +334,11 @@ class _Write:
         if not self._new_trades:
             return
         rows = candle_sum_rows(fold_candles(self._new_trades), self._session.ids.known)
-        loaded = self._session.loader.load(CANDLE_SUMS, [escaped_row(fields) for fields in rows])
+        loader = self._session.loader
+        if len(rows) <= CANDLES_AT_ONCE:
+            self._inserted[CANDLE_SUMS.name] += loader.upsert_few(CANDLE_SUMS, rows)
+            return
+        loaded = loader.load(CANDLE_SUMS, [escaped_row(fields) for fields in rows])
         for _, error in loaded.refused:
             raise AssertionError(f"PostgreSQL has the trades but not their candle: {error}")
         self._inserted[CANDLE_SUMS.name] += loaded.inserted
