@@ -16,10 +16,10 @@ from datetime import timedelta
 from typing import Any
 
 from coinstream.kafka import end_offsets, read_range
-from coinstream.messages import MARKET_TOPICS, TOPICS, LogPosition, Partition, decode, utc
+from coinstream.messages import MARKET_TOPICS, TOPIC_OF, TOPICS, LogPosition, Message, Partition, decode, utc
 from coinstream.operations.fold import RunFold
 from coinstream.operations.held import Findings, held_to_mongodb, held_to_postgres
-from coinstream.stores.mongodb.read import MongoReader
+from coinstream.stores.mongodb.read import LogStamp, MongoReader
 from coinstream.stores.postgres.read import PostgresReader, Snapshot
 
 MOST_DISAGREEMENTS = 50
@@ -165,10 +165,10 @@ class Baseline:
             if partition.topic == name
         )
 
-    def _is_of_run(self, partition: Partition, offset: int) -> bool:
-        """Whether a document's record was published in this run."""
-        start = self.starts.get(partition)
-        return start is not None and offset >= start.next_offset
+    def _is_of_run(self, kind: type[Message], stamp: LogStamp) -> bool:
+        """Whether the record of a document was published in this run."""
+        start = self.starts.get(Partition(self.topic_prefix + TOPIC_OF[kind].name, stamp.partition))
+        return start is not None and start.topic_id == stamp.topic_id and stamp.offset >= start.next_offset
 
 
 def _listed(*findings: Findings) -> list[str]:

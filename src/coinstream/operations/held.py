@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
-from coinstream.messages import AssetSnapshot, BookSnapshot, Instrument, Message, Partition, Quote, Trade
+from coinstream.messages import AssetSnapshot, BookSnapshot, Instrument, Message, Quote, Trade
 from coinstream.operations.fold import RunFold, trade_order
-from coinstream.stores.mongodb.read import MongoReader
+from coinstream.stores.mongodb.documents import (
+    asset_document_id,
+    asset_history_document_id,
+    instrument_document_id,
+    trade_document_id,
+)
+from coinstream.stores.mongodb.read import LogStamp, MongoReader, Stored
 from coinstream.stores.postgres.read import PostgresReader, Snapshot
 
 _NUMBERS = frozenset(
@@ -130,54 +136,98 @@ def _exact(name: str, value: Any) -> Any:
     return value
 
 
-class Stored(Protocol):
-    """A document as the reader returns it: the message it was made from, and that one's record."""
-
-    message: Any
-    partition: Partition
-    offset: int
-
-
 def held_to_mongodb(
-    fold: RunFold, is_of_run: Callable[[Partition, int], bool], now: MongoReader, grown: Mapping[str, int]
+    fold: RunFold, is_of_run: Callable[[type[Message], LogStamp], bool], now: MongoReader, grown: Mapping[str, int]
 ) -> Findings:
     """Hold MongoDB's collections to a run.
 
     Args:
         fold: What the run's messages come to.
-        is_of_run: Whether a record was published in the run.
+        is_of_run: Whether a record of a kind was published in the run.
         now: The collections as they are.
-        grown: By how many documents each has grown.
+        grown: By how many documents each has grown, of those that had not to expire meanwhile.
     """
     findings = Findings()
-    trades = {f"{t.venue}:{t.symbol}:{t.trade_id}": t for t in reversed(list(fold.trades.values()))}
-    history = {f"{a.source}:{a.asset_id}:{a.minute}": a for a in fold.assets.values()}
-    for collection, messages in (("trades", trades), ("asset_history", history)):
-        stored = now.stored(collection, messages.keys())
-        new = 0
-        for key, message in messages.items():
-            found = stored.get(key)
-            if found is None:
-                findings.differs("MongoDB", collection, key, message, "nothing")
-                continue
-            is_new = is_of_run(found.partition, found.offset)
-            new += is_new
-            if not _document_agrees(message, found.message, is_earlier=not is_new):
-                findings.differs("MongoDB", collection, key, message, found.message)
-        if collection == "trades":  # a history's entry is replaced by a newer answer of the same minute
-            findings.grew("MongoDB", collection, grown[collection], new)
+    trades: dict[str, Trade] = {}
+    for trade in fold.trades.values():
+        trades.setdefault(trade_document_id(trade), trade)
+    _hold_documents(findings, "trades", trades, now.trades(trades), is_of_run, grown)
+    history = {asset_history_document_id(asset): asset for asset in fold.assets.values()}
+    _hold_documents(findings, "asset_history", history, now.asset_history(history), is_of_run, grown)
+    latest = {asset_document_id(asset): asset for asset in fold.latest_assets().values()}
+    _hold_latest(findings, "assets", latest, now.assets(latest), _asset_order)
+    _hold_instruments(findings, fold, now)
     return findings
 
 
-def _document_agrees(message: Message, found: Message, *, is_earlier: bool) -> bool:
-    if is_earlier and isinstance(message, AssetSnapshot) and isinstance(found, AssetSnapshot):
-        return found.received_time_us >= message.received_time_us
-    skipped = _OF_THE_FEED if is_earlier else ()
+def _hold_documents(
+    findings: Findings,
+    collection: str,
+    messages: Mapping[str, Message],
+    stored: Mapping[str, Stored[Any]],
+    is_of_run: Callable[[type[Message], LogStamp], bool],
+    grown: Mapping[str, int],
+) -> None:
+    """Hold a collection of facts to the run: each there, each as the log says, and none more."""
+    new = 0
+    for key, message in messages.items():
+        found = stored.get(key)
+        if found is None:
+            findings.differs("MongoDB", collection, key, message, "nothing")
+            continue
+        new += is_of_run(type(message), found.first)
+        is_earlier = not is_of_run(type(message), found.log)
+        if is_earlier and isinstance(message, AssetSnapshot) and _asset_order(found.message) > _asset_order(message):
+            continue  # an earlier run's, newer by the collection's own rule
+        if not _equal(message, found.message, skipped=_OF_THE_FEED if is_earlier else ()):
+            findings.differs("MongoDB", collection, key, message, found.message)
+    findings.grew("MongoDB", collection, grown[collection], new)
+
+
+def _hold_latest(
+    findings: Findings,
+    what: str,
+    messages: Mapping[str, Message],
+    stored: Mapping[str, Stored[Any] | None],
+    order: Callable[[Any], Any],
+) -> None:
+    """Hold latest states to the run's newest, or to what an earlier run left that is newer."""
+    for key, message in messages.items():
+        found = stored.get(key)
+        if found is None:
+            findings.differs("MongoDB", what, key, message, "nothing")
+        elif order(found.message) < order(message) or (
+            order(found.message) == order(message) and not _equal(message, found.message, skipped=_OF_THE_FEED)
+        ):
+            findings.differs("MongoDB", what, key, message, found.message)
+
+
+def _hold_instruments(findings: Findings, fold: RunFold, now: MongoReader) -> None:
+    parts: dict[str, tuple[Mapping[tuple[str, str], Any], Callable[[Any], Any]]] = {
+        "facts": (fold.instruments, lambda message: message.received_time_us),
+        "last_trade": (fold.last_trades(), trade_order),
+        "best": (fold.newest(fold.quotes), _series_order),
+        "book": (fold.newest(fold.books), _series_order),
+    }
+    ids = {instrument_document_id(message) for messages, _ in parts.values() for message in messages.values()}
+    stored = now.instruments(ids)
+    for part, (messages, order) in parts.items():
+        by_id = {instrument_document_id(message): message for message in messages.values()}
+        found = {key: getattr(document, part) for key, document in stored.items()}
+        _hold_latest(findings, f"instruments.{part}", by_id, found, order)
+
+
+def _asset_order(asset: AssetSnapshot) -> tuple[int, int]:
+    return asset.minute, asset.received_time_us
+
+
+def _series_order(message: Quote | BookSnapshot) -> tuple[int, int]:
+    return message.received_time_us, message.sequence or 0
+
+
+def _equal(message: Message, found: Message, *, skipped: Collection[str]) -> bool:
     return all(
         _exact(name, getattr(message, name)) == _exact(name, getattr(found, name))
         for name in message.__struct_fields__
         if name not in skipped
     )
-
-
-__all__ = ["Findings", "held_to_mongodb", "held_to_postgres", "trade_order"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from coinstream.kafka import committed_positions, end_offsets, start_offsets
 from coinstream.messages import MARKET_TOPICS, LogPosition, Partition
-from coinstream.stores.mongodb.read import MONGODB_KINDS
+from coinstream.stores.mongodb import MONGODB_KINDS
 from coinstream.stores.postgres.read import POSTGRES_KINDS, PostgresReader
 
 
