@@ -79,7 +79,7 @@ def test_newer_schema_is_refused(database: Database) -> None:
 
 
 def test_role_without_rights_is_refused(migrated: Database) -> None:
-    with pytest.raises(FatalError, match="permission denied"):
+    with pytest.raises(FatalError, match="migrate as the database's owner"):
         migrate(migrated.sink, passwords=PASSWORDS)
 
 

@@ -118,8 +118,13 @@ def is_missing_day(error: Exception) -> bool:
     return isinstance(error, errors.CheckViolation) and not error.diag.constraint_name
 
 
-def meaning_of(error: psycopg.Error) -> CoinstreamError:
-    """Return what an error means for whoever called: wait and try again, or stop."""
+def meaning_of(error: psycopg.Error, advice: str = MIGRATE) -> CoinstreamError:
+    """Return what an error means for whoever called: wait and try again, or stop.
+
+    Args:
+        error: What PostgreSQL or its driver said.
+        advice: What to do where the schema or a privilege is at fault.
+    """
     text = error.diag.message_primary or _first_line(error)
     state = error.sqlstate
     if state is None:
@@ -128,8 +133,7 @@ def meaning_of(error: psycopg.Error) -> CoinstreamError:
         return TransientError(f"PostgreSQL: {text}: its day was dropped meanwhile")
     if state in _TRANSIENT_CODES or state[:2] in _TRANSIENT_CLASSES:
         return TransientError(f"PostgreSQL: {text} ({state})")
-    advice = f"; {MIGRATE}" if state[:2] in _FATAL_CLASSES else ""
-    return FatalError(f"PostgreSQL: {text} ({state}){advice}")
+    return FatalError(f"PostgreSQL: {text} ({state})" + (f"; {advice}" if state[:2] in _FATAL_CLASSES else ""))
 
 
 def _meaning_of_text(error: psycopg.Error, text: str) -> CoinstreamError:

@@ -26,6 +26,7 @@ READER = "coinstream_reader"
 
 _LOCK = 0x636F696E  # "coin": one migration of a database at a time
 _ROLE_ATTEMPTS = 20
+_ADVICE = "migrate as the database's owner, with CREATEROLE, or as a superuser"
 _alembic = threading.Lock()  # its environment is one for the whole process
 
 
@@ -60,10 +61,10 @@ def migrate(
             with _alembic:
                 return _upgrade(admin_dsn, settings, progress)
     except psycopg.Error as error:
-        raise meaning_of(error) from error
+        raise meaning_of(error, _ADVICE) from error
     except DBAPIError as error:
         if isinstance(error.orig, psycopg.Error):
-            raise meaning_of(error.orig) from error
+            raise meaning_of(error.orig, _ADVICE) from error
         raise
 
 
@@ -86,7 +87,9 @@ def _make_roles(connection: Connection, passwords: Mapping[str, str], progress: 
                 connection,
                 sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(secret.decode())),
             )
-    row = connection.execute("SELECT pg_has_role(current_user, %s, 'MEMBER')", [OWNER]).fetchone()
+    # From 16 on, who made a role may grant it but not take its part.
+    kind = "SET" if connection.info.server_version >= 160_000 else "MEMBER"
+    row = connection.execute("SELECT pg_has_role(current_user, %s, %s)", [OWNER, kind]).fetchone()
     if row is None or not row[0]:
         _role(connection, sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(OWNER)))
 
