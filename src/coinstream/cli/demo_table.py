@@ -22,7 +22,7 @@ STORE_OF = {"sink-postgres": "postgresql", "sink-mongodb": "mongodb"}
 
 @dataclass(slots=True)
 class Scrape:
-    """One process's metrics: by name, then by label values in the order of the metric's table."""
+    """One process's metrics: by name, then by label values as in the metric's table, a bucket's bound last."""
 
     samples: dict[str, dict[tuple[str, ...], float]] = field(default_factory=lambda: defaultdict(dict))
 
@@ -53,7 +53,8 @@ def scrape(port: int) -> Scrape:
         return found
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            found.samples[sample.name][tuple(sample.labels.values())] = sample.value
+            labels = sorted(sample.labels.items(), key=lambda label: label[0] == "le")  # a bucket's bound comes last
+            found.samples[sample.name][tuple(value for _, value in labels)] = sample.value
     return found
 
 
