@@ -131,7 +131,7 @@ class Producer:
         Raises:
             FatalError: The client cannot go on.
         """
-        self._client.poll(0)
+        self._serving(self._client.poll, 0)
         self._report()
         self._raise_fatal()
 
@@ -143,7 +143,7 @@ class Producer:
                 tried on, so publishing it again may double it.
             FatalError: The client cannot go on.
         """
-        waiting = self._client.flush(timeout_s)
+        waiting = self._serving(self._client.flush, timeout_s)
         self._report()
         self._raise_fatal()
         undelivered, failure = self._undelivered, self._failure
@@ -170,7 +170,7 @@ class Producer:
         while True:
             if isinstance(error, KafkaException):
                 raise classified(error.args[0], f"publishing to {args[0]}") from None
-            self._client.poll(0.01)
+            self._serving(self._client.poll, 0.01)
             self._raise_fatal()
             try:
                 self._produce(*args, **record)
@@ -183,6 +183,20 @@ class Producer:
                     f"{len(self._client)} records wait for Kafka's acknowledgement and the queue is full"
                     f" ({self._outage.reason or 'the brokers are slow'})"
                 )
+
+    def _serving(self, call: Callable[[float], int], timeout_s: float) -> int:
+        """Call what runs callbacks; a fatal error of the client comes out of it as an exception.
+
+        Where delivery callbacks follow in the same call, the client loses that exception's object and
+        Python reports a `SystemError` (confluent-kafka 2.16); nothing else raises one here.
+        """
+        try:
+            return call(timeout_s)
+        except KafkaException as error:
+            raise classified(error.args[0], "publishing") from None
+        except SystemError:
+            self._raise_fatal()
+            raise FatalError("publishing: the Kafka client met a fatal error; restart this process") from None
 
     def _callback(self, topic: str) -> Delivered:
         counts = self._acknowledged

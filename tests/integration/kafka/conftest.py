@@ -96,7 +96,14 @@ def join(bootstrap: str, prefix: str) -> Iterator[Callable[..., BatchConsumer]]:
     made: list[BatchConsumer] = []
 
     def make(**options: object) -> BatchConsumer:
-        settings = {"group": prefix + "group", "topics": [TRADES], "client_id": "test", "session_timeout_ms": 6000}
+        settings = {
+            "group": prefix + "group",
+            "topics": [TRADES],
+            "client_id": "test",
+            "session_timeout_ms": 6000,
+            # noida-db may sit on a rebalance until this has passed: see test_fallback_broker.py
+            "max_poll_interval_ms": 6000,
+        }
         it = BatchConsumer(bootstrap, topic_prefix=prefix, **{**settings, **options})
         made.append(it)
         return it

@@ -28,7 +28,7 @@ def write_all(store, consumer, max_messages=50):
         store.write(batch)
 
 
-def share(store, consumers, sizes, timeout_s=30):
+def share(store, consumers, sizes, timeout_s=60):
     """Fetch and write with each member in turn until they hold so many partitions."""
     deadline = time.monotonic() + timeout_s
     while [len(it.assigned) for it in consumers] != sizes:
@@ -37,6 +37,7 @@ def share(store, consumers, sizes, timeout_s=30):
             write_all(store, it)
 
 
+@pytest.mark.slow
 def test_partitions_that_move_are_stored_once_and_in_order(producer, make_trade, join, store):
     publish(producer, make_trade, range(2000))
     first = join(positions=store.positions, client_id="first")
@@ -59,6 +60,7 @@ def test_partitions_that_move_are_stored_once_and_in_order(producer, make_trade,
         assert offsets == list(range(len(offsets)))
 
 
+@pytest.mark.slow
 def test_batch_of_a_partition_that_moved_meanwhile_is_refused_by_the_store(producer, make_trade, join, store):
     publish(producer, make_trade, range(400))
     first = join(positions=store.positions)
@@ -66,17 +68,22 @@ def test_batch_of_a_partition_that_moved_meanwhile_is_refused_by_the_store(produ
     while sum(len(it.offsets) for it in held) < 400:
         held += first.fetch(1000, 0.1)
     second = join(positions=store.positions)
-    deadline = time.monotonic() + 30
-    while len(second.assigned) != 6 or len(store.values) < sum(
-        len(it.offsets) for it in held if it.partition in second.assigned
-    ):
+    deadline = time.monotonic() + 60
+    while len(second.assigned) != 6 or not written_of(second, held) <= {it for it, _, _ in store.values}:
         assert time.monotonic() < deadline
-        assert first.fetch(1000, 0.05) == []
+        first.fetch(1000, 0.05)  # keeps up its membership; what it reads is not written
         write_all(store, second, 1000)
 
+    successors = {it for it, _, _ in store.values}
     written = [store.write(it) for it in held]
-    assert written == [it.partition in first.assigned for it in held]
+    assert written == [it.partition not in successors for it in held]
+    assert set(written) == {True, False}
     assert sorted(ids(value for _, _, value in store.values)) == list(range(400))
+
+
+def written_of(consumer, batches):
+    """The partitions of a member that have records among these batches."""
+    return consumer.assigned & {it.partition for it in batches}
 
 
 @pytest.mark.slow
@@ -84,7 +91,7 @@ def test_commit_after_the_group_went_on_is_counted_and_changes_nothing(
     bootstrap, producer, make_trade, join, fetch_until, prefix
 ):
     publish(producer, make_trade, range(200))
-    sleeper = join(client_id="sleeper", max_poll_interval_ms=6000)
+    sleeper = join(client_id="sleeper")
     asleep = fetch_until(sleeper, 200)
     successor = join(client_id="successor")
     batches = fetch_until(successor, 200, timeout_s=40)
@@ -94,7 +101,7 @@ def test_commit_after_the_group_went_on_is_counted_and_changes_nothing(
 
     sleeper.commit([it.end for it in asleep])
     assert sleeper.lost_commits == len(asleep)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while len(sleeper.assigned) != 6 or len(successor.assigned) != 6:
         assert time.monotonic() < deadline
         assert sleeper.fetch(100, 0.1) == []
@@ -103,12 +110,13 @@ def test_commit_after_the_group_went_on_is_counted_and_changes_nothing(
     assert committed_positions(bootstrap, prefix + "group", [TRADES], topic_prefix=prefix) == stands
 
 
+@pytest.mark.slow
 def test_commit_while_the_group_rebalances_is_kept(bootstrap, producer, make_trade, join, fetch_until, prefix):
     publish(producer, make_trade, range(400))
     first = join()
     batches = fetch_until(first, 400)
     second = join()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     seen = []
     while len(second.assigned) != 6 or len(first.assigned) != 6:
         assert time.monotonic() < deadline
