@@ -1,126 +1,175 @@
-"""What came of a frame, into Kafka: messages to their topics, refusals to dead letters.
-
-A live feed and a replay share it, so that both publish the same.
-"""
+"""What came of frames goes to Kafka: one way for a live feed, a poll and a replay."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from coinstream.adapters import Frame, Gap
-from coinstream.errors import FieldError, RefusedError
+from coinstream.errors import FieldError, RefusedError, TransientError
 from coinstream.ingest.stream import Received
 from coinstream.kafka import DeadLetter
-from coinstream.messages import Message, encode
-from coinstream.telemetry import FRAMES, GAPS, REFUSED_FRAMES, logger
+from coinstream.messages import AssetSnapshot, Candle, Coverage, Message, encode
+from coinstream.messages.topics import FRAMES
+from coinstream.telemetry import DEAD_LETTERS, GAPS, REFUSED_FRAMES, logger
 
-MOST_KINDS = 1000
-"""Kinds of refusals and gaps that are logged once each; further ones are only counted."""
+MOST_KINDS_LOGGED = 200
+"""Refusals and gaps of more different kinds than this are counted only."""
+MOST_REASONS = 20
+"""So many of a frame's reasons stand in its dead letter."""
 
 log = logger("ingest")
+_place = re.compile(r"^\[\d+\]\.?|\[\d+\]")
 
 
-class Outlet(Protocol):
-    """What publishing needs of `kafka.Producer`."""
+class Publisher(Protocol):
+    """What ingest needs of `coinstream.kafka.Producer`.
+
+    Attributes:
+        topic_prefix: What stands before every topic's name.
+    """
 
     topic_prefix: str
 
     def publish(self, message: Message) -> None:
-        """Queue a message."""
+        """Queue a message; raise `TransientError` when there is no room, `RefusedError` for one too long."""
 
     def publish_dead_letter(self, letter: DeadLetter) -> None:
-        """Queue a dead letter."""
+        """Queue a dead letter; raise `TransientError` when there is no room."""
 
     def serve(self) -> None:
-        """Run delivery callbacks."""
+        """Run delivery callbacks without waiting."""
 
     def flush(self, timeout_s: float) -> None:
-        """Wait until all is acknowledged."""
+        """Wait until all is acknowledged; raise `TransientError` when something is not."""
 
 
-class Publisher:
-    """Publishes for one venue or source, and keeps count.
+class Outbox:
+    """Messages and dead letters in order, until the producer has taken them.
+
+    Nothing is dropped: when the producer has no room, `push` says so, and whoever fills the outbox
+    waits and pushes again before it reads on. So it holds what a few frames came to.
 
     Args:
-        outlet: The producer.
-        venue: The venue or source, key of its dead letters.
-        now_us: The clock, microseconds since 1970.
+        producer: Takes them.
 
     Attributes:
-        messages: Published, by type as the schema header names it.
-        refused: Frames and messages dead-lettered, by class of error and field.
+        reason: Why the producer last had no room.
+        refused: By class of error and field.
         gaps: By channel.
     """
 
-    def __init__(self, outlet: Outlet, *, venue: str, now_us: Callable[[], int]) -> None:
-        self._outlet = outlet
-        self._venue = venue
-        self._now_us = now_us
-        self._frames = FRAMES.labels(venue)
-        self._told: set[tuple[str, ...]] = set()
-        self.messages: Counter[str] = Counter()
+    def __init__(self, producer: Publisher) -> None:
+        self.reason = ""
         self.refused: Counter[str] = Counter()
         self.gaps: Counter[str] = Counter()
+        self._producer = producer
+        self._waiting: deque[Message | DeadLetter] = deque()
+        self._logged: set[tuple[str, ...]] = set()
+        self._published: Counter[type[Any]] = Counter()
 
-    def take(self, frame: Frame, received: Received) -> None:
-        """Publish all that came of a frame.
+    def __len__(self) -> int:
+        return len(self._waiting)
 
-        Raises:
-            TransientError: Kafka's queue is full; what was not published yet is lost to this call, and
-                its caller must count the connection as broken.
-            FatalError: The producer cannot go on.
-        """
-        self._frames.inc()
-        self.publish(received.messages)
+    @property
+    def published(self) -> Counter[str]:
+        """How many messages the producer has taken, by type as the schema header names it (``trade``)."""
+        return Counter({kind.SCHEMA.partition("/")[0]: count for kind, count in self._published.items()})
+
+    def put(self, messages: Iterable[Message]) -> None:
+        """Add messages."""
+        self._waiting.extend(messages)
+
+    def take(self, frame: Frame, received: Received, *, venue: str) -> None:
+        """Add all that came of a frame, and count its gaps."""
+        self._waiting.extend(received.messages)
         if received.refusals:
-            self.refuse(frame.data, received.refusals)
+            self.refuse(frame, received.refusals, venue=venue)
         for gap in received.gaps:
-            self._note_gap(gap)
+            self._note_gap(gap, venue)
 
-    def publish(self, messages: Iterable[Message]) -> None:
-        """Publish messages in order; one that Kafka would not take goes to dead letters.
+    def refuse(self, frame: Frame, errors: Sequence[RefusedError], *, venue: str) -> None:
+        """Add one dead letter for a frame, with its raw bytes and every reason; log each kind once.
+
+        Args:
+            frame: As received.
+            errors: At least one.
+            venue: The venue or source: the letter's key and the label of metrics.
+        """
+        for error in errors:
+            field = _place.sub("", error.field) if isinstance(error, FieldError) else ""
+            kind = type(error).__name__
+            self.refused[f"{kind} {field}".rstrip()] += 1
+            if self._is_new(venue, kind, field):
+                raw = frame.data[:200].decode(errors="backslashreplace")
+                log.warning(
+                    "refused", venue=venue, url=frame.url, why=str(error)[:300], frame=raw, next="dead-lettered"
+                )
+        REFUSED_FRAMES.labels(venue, type(errors[0]).__name__).inc()
+        reason = "; ".join(dict.fromkeys(str(error) for error in errors[:MOST_REASONS]))
+        if len(errors) > 1:
+            reason = f"{len(errors)} refused: {reason}"
+        self._waiting.append(self._letter(venue, frame.data, reason, errors[0], frame.received_time_us))
+
+    def push(self) -> bool:
+        """Give the producer what waits, oldest first; return whether it took everything.
 
         Raises:
-            TransientError: Kafka's queue is full.
             FatalError: The producer cannot go on.
         """
-        publish = self._outlet.publish
-        for message in messages:
-            try:
-                publish(message)
-            except RefusedError as error:
-                self.refuse(encode(message), [error])
-            else:
-                self.messages[message.SCHEMA] += 1
+        waiting, publish, published = self._waiting, self._producer.publish, self._published
+        try:
+            while waiting:
+                item = waiting[0]
+                if isinstance(item, DeadLetter):
+                    self._producer.publish_dead_letter(item)
+                    DEAD_LETTERS.labels(item.topic).inc()
+                else:
+                    try:
+                        publish(item)
+                    except RefusedError as error:
+                        waiting[0] = self._too_long(item, error)
+                        continue
+                    published[type(item)] += 1
+                waiting.popleft()
+        except TransientError as error:
+            self.reason = str(error)
+            return False
+        return True
 
-    def refuse(self, raw: bytes, errors: Sequence[RefusedError]) -> None:
-        """Dead-letter raw bytes once, with all the reasons; each kind of reason is logged once."""
-        now_us = self._now_us()
-        reasons = "; ".join(dict.fromkeys(str(error) for error in errors))
-        first = errors[0]
-        whole = first if len(errors) == 1 else RefusedError(reasons)
-        prefix = self._outlet.topic_prefix
-        letter = DeadLetter.of_frame(raw, venue=self._venue, error=whole, time_us=now_us, topic_prefix=prefix)
-        self._outlet.publish_dead_letter(letter)
-        for error in errors:
-            kind = type(error).__name__
-            field = error.field if isinstance(error, FieldError) else ""
-            self.refused[f"{kind} {field}".strip()] += 1
-            if self._is_new("refused", kind, field):
-                log.warning("refused", venue=self._venue, why=str(error), raw=raw[:200], next="dead-lettered")
-        REFUSED_FRAMES.labels(self._venue, type(first).__name__).inc()
-
-    def _note_gap(self, gap: Gap) -> None:
+    def _note_gap(self, gap: Gap, venue: str) -> None:
         channel = gap.channel or "all"
-        GAPS.labels(self._venue, channel).inc()
+        GAPS.labels(venue, channel).inc()
         self.gaps[channel] += 1
-        if self._is_new("gap", channel, gap.symbol or ""):
-            log.warning("gap", venue=self._venue, channel=channel, symbol=gap.symbol, why=gap.reason)
+        if self._is_new(venue, "gap", channel, gap.symbol or ""):
+            log.warning("gap", venue=venue, channel=channel, symbol=gap.symbol, why=gap.reason, next="coverage says so")
 
     def _is_new(self, *kind: str) -> bool:
-        if kind in self._told or len(self._told) >= MOST_KINDS:
+        if kind in self._logged or len(self._logged) >= MOST_KINDS_LOGGED:
             return False
-        self._told.add(kind)
+        self._logged.add(kind)
         return True
+
+    def _too_long(self, message: Message, error: RefusedError) -> DeadLetter:
+        """Return the letter for a message that Kafka would not take."""
+        venue = message.source if isinstance(message, AssetSnapshot) else message.venue
+        time_us = message.minute if isinstance(message, Candle | Coverage) else message.received_time_us
+        self.refused[type(error).__name__] += 1
+        REFUSED_FRAMES.labels(venue, type(error).__name__).inc()
+        log.warning("message refused", venue=venue, why=str(error), next="dead-lettered")
+        return self._letter(venue, encode(message), str(error), error, time_us)
+
+    def _letter(self, venue: str, value: bytes, reason: str, error: RefusedError, time_us: int) -> DeadLetter:
+        return DeadLetter(
+            topic=self._producer.topic_prefix + FRAMES,
+            partition=None,
+            offset=None,
+            key=venue.encode(),
+            value=value,
+            reason=reason,
+            error=type(error).__name__,
+            stage="adapter",
+            time_us=time_us,
+        )

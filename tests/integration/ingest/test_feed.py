@@ -15,6 +15,9 @@ import pytest
 
 from coinstream.errors import FatalError
 from coinstream.ingest import run_feed
+from coinstream.ingest.connection import Limits
+from coinstream.ingest.feed import Outside
+from coinstream.ingest.fetch import Patience
 from coinstream.messages import BookSnapshot, Coverage, Instrument, Quote, Trade
 from coinstream.simulator import SimulatorAddresses, serve
 from outlets import KeptOutlet
@@ -50,8 +53,9 @@ SNAPSHOT = (("bid", "100", "1"), ("offer", "101", "2"))
 class Server:
     """Plays a script to each connection; keeps what clients ask for."""
 
-    def __init__(self, *scripts: Callable[[Session], Awaitable[None]]) -> None:
+    def __init__(self, *scripts: Callable[[Session], Awaitable[None]], answers_pings: bool = True) -> None:
         self._scripts = list(scripts)
+        self.answers_pings = answers_pings
         self.asked: list[dict[str, Any]] = []
         self.connections = 0
         self.tasks: set[asyncio.Task[None]] = set()
@@ -82,14 +86,19 @@ class Session(picows.WSListener):
         for text in texts:
             self.transport.send(picows.WSMsgType.TEXT, text.encode())
 
+    def is_subscribed(self) -> bool:
+        return len(self._server.asked) >= 4
+
     def books_asked(self) -> int:
         return sum(a["type"] == "subscribe" and a["channel"] == "level2" for a in self._server.asked)
 
 
 @contextlib.asynccontextmanager
-async def running(server: Server, outlet: KeptOutlet, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
+async def running(
+    server: Server, outlet: KeptOutlet, limits: Limits | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
     """A feed of BTC-USD against the server, until the block ends."""
-    listening = await picows.ws_create_server(server.accept, "127.0.0.1", 0)
+    listening = await picows.ws_create_server(server.accept, "127.0.0.1", 0, enable_auto_pong=server.answers_pings)
     port = listening.sockets[0].getsockname()[1]
     stop = asyncio.Event()
     feed = asyncio.ensure_future(
@@ -100,8 +109,7 @@ async def running(server: Server, outlet: KeptOutlet, **options: Any) -> AsyncIt
             stop=stop,
             websocket_url=f"ws://127.0.0.1:{port}",
             rest_url=NOWHERE,
-            chance=random.Random(1),
-            **options,
+            outside=Outside(chance=random.Random(1), limits=limits or Limits(), patience=Patience(attempts=1)),
         )
     )
     try:
@@ -176,7 +184,7 @@ def test_dropped_connection_comes_back_and_subscribes_again() -> None:
 
     async def drop(session: Session) -> None:
         session.send(trade(1, 0))
-        await asyncio.sleep(0.1)
+        await until(session.is_subscribed)
         session.transport.disconnect(graceful=False)
 
     async def stay(session: Session) -> None:
@@ -202,7 +210,7 @@ def test_silent_server_is_left_after_the_idle_timeout() -> None:
 
     async def scenario() -> None:
         server = Server(rest)
-        async with running(server, outlet, idle_timeout_s=0.3):
+        async with running(server, outlet, Limits(idle_timeout_s=0.3)):
             await until(lambda: server.connections >= 2)
 
     asyncio.run(scenario())
@@ -228,26 +236,56 @@ def test_sequence_jump_makes_the_venue_send_the_book_anew_and_is_named() -> None
     assert "gap" in {c.status for c in of(outlet, Coverage) if c.channel == "books"}
 
 
-def test_full_queue_closes_the_connection_loses_nothing_at_hand_and_comes_back() -> None:
+def test_half_open_connection_is_left_when_no_pong_comes() -> None:
+    """The peer's kernel takes what we send, and its program never answers: nothing else would tell."""
     outlet = KeptOutlet()
 
-    async def script(session: Session) -> None:
-        outlet.full_for = 3
-        session.send(trade(1, 0))
-        await rest(session)
+    async def scenario() -> None:
+        server = Server(rest, answers_pings=False)
+        async with running(server, outlet, Limits(ping_after_s=0.2, pong_timeout_s=0.2)):
+            await until(lambda: server.connections >= 2)
 
-    async def again(session: Session) -> None:
-        session.send(trade(2, 0))
+    asyncio.run(scenario())
+
+
+def test_full_queue_stops_the_reading_and_nothing_is_lost() -> None:
+    """A thousand trades that Kafka takes late, over a connection that may hold ten: one connection, in order."""
+    outlet = KeptOutlet(room=5)
+    sent: list[int] = []
+
+    async def script(session: Session) -> None:
+        for number in range(1000):
+            session.send(trade(number, number))
+            sent.append(number)
+            if number == 500:
+                await until(lambda: outlet.room == 0)
+                outlet.room = None
         await rest(session)
 
     async def scenario() -> None:
-        server = Server(script, again)
-        async with running(server, outlet):
-            await until(lambda: len(of(outlet, Trade)) == 2)
-        assert server.connections == 2
+        server = Server(script)
+        async with running(server, outlet, Limits(max_waiting_messages=10)):
+            await until(lambda: len(of(outlet, Trade)) == 1000)
+        assert server.connections == 1
 
     asyncio.run(scenario())
-    assert [t.trade_id for t in of(outlet, Trade)] == ["1", "2"]
+    assert [int(t.trade_id) for t in of(outlet, Trade)] == list(range(1000))
+    assert outlet.letters == []
+
+
+def test_books_last_state_is_published_at_the_stop() -> None:
+    outlet = KeptOutlet()
+
+    async def script(session: Session) -> None:
+        session.send(book(0, "snapshot", *SNAPSHOT), book(1, "update", ("bid", "100", "7")), trade(1, 2))
+        await rest(session)
+
+    async def scenario() -> None:
+        async with running(Server(script), outlet):
+            await until(lambda: of(outlet, Trade))
+
+    asyncio.run(scenario())
+    assert [b.bids[0][1] for b in of(outlet, BookSnapshot)] == ["1", "7"]
 
 
 def test_unknown_venue_is_fatal_and_named() -> None:
