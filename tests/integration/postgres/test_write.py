@@ -322,11 +322,24 @@ def test_poison_first_of_its_key_gives_way_to_the_next(
     writer: PostgresWriter, database: Database, log: Log, refused: Refusals
 ) -> None:
     written = writer.write(
-        [log.batch(a_trade("1", price="no"), a_trade("1", price="no"), a_trade("1", price="4"), a_trade("1"))], refused
+        [log.batch(*(a_trade(i, price=p) for i, p in [("1", "no"), ("1", "no"), ("1", "4"), ("1", "5"), ("2", "6")]))],
+        refused,
     )
     assert refused.offsets == [0, 1]
-    assert (written.inserted["trades"], written.duplicates) == (1, {"trades": 1})
-    assert database.rows("SELECT price FROM market.trades") == [(Decimal(4),)]
+    assert (written.inserted["trades"], written.duplicates) == (2, {"trades": 1})
+    assert database.rows("SELECT price FROM market.trades ORDER BY 1") == [(Decimal(4),), (Decimal(6),)]
+    assert database.rows("SELECT trades, open, close FROM market.candles") == [(2, Decimal(4), Decimal(6))]
+
+
+def test_many_poison_rows_among_many_good_ones_are_all_found(
+    writer: PostgresWriter, database: Database, log: Log, refused: Refusals
+) -> None:
+    trades = [a_trade(str(n), size="?" if n % 7 == 0 else "1") for n in range(1, 300)]
+    writer.write([log.batch(*trades)], refused)
+    assert refused.offsets == [n - 1 for n in range(1, 300) if n % 7 == 0]
+    assert database.rows("SELECT count(*), max(trades), max(volume) FROM market.trades, market.candles") == [
+        (257, 257, Decimal(257))
+    ]
 
 
 def test_poison_among_duplicates_and_other_kinds_is_found(

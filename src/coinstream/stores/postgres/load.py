@@ -7,7 +7,7 @@ A block that the server refuses is taken back and halved until the row at fault 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,22 +62,55 @@ class Loader:
         self._depth = 0
         self._save()
 
-    def load(self, table: Table, rows: Sequence[str]) -> Loaded:
+    def stream(
+        self, table: Table, blocks: Iterable[Sequence[str]], meanwhile: Callable[[], None]
+    ) -> psycopg.Error | UnicodeEncodeError | None:
+        """Copy blocks straight into the table while the next are made; all of them or none.
+
+        Args:
+            table: One whose first row of a key stays.
+            blocks: Lines as `load` takes them; the server reads each while the next is being built.
+            meanwhile: Called when all are sent, while the server is still at them.
+
+        Returns:
+            ``None`` when all rows are in, else why none is: a key was there, or a row is at fault. Then
+            some of the blocks may not have been asked for.
+        """
+        try:
+            with self._savepoint(), self._connection.cursor() as cursor, cursor.copy(table.copy) as copy:
+                for lines in blocks:
+                    if lines:
+                        copy.write(("\n".join(lines) + "\n").encode())
+                meanwhile()
+        except (psycopg.Error, UnicodeEncodeError) as error:
+            if not isinstance(error, errors.UniqueViolation) and refusal_of(error) is None:
+                raise
+            return error
+        return None
+
+    def load(self, table: Table, rows: Sequence[str], *, is_clashing: bool = False) -> Loaded:
         """Load lines of COPY text, each of another key, without their newlines.
 
         Must run inside a transaction; whatever it raises, nothing of the rows that failed is left.
+
+        Args:
+            table: Where they go.
+            rows: The lines.
+            is_clashing: Whether a key among them is known to be there, so that plain copying would fail.
 
         Raises:
             psycopg.Error: The rows are not at fault.
         """
         loaded = Loaded()
         if rows:
-            self._load(table, rows, 0, loaded)
+            self._load(table, rows, 0, loaded, is_clashing=is_clashing)
         return loaded
 
-    def _load(self, table: Table, rows: Sequence[str], first: int, loaded: Loaded) -> None:
+    def _load(
+        self, table: Table, rows: Sequence[str], first: int, loaded: Loaded, *, is_clashing: bool = False
+    ) -> None:
         try:
-            inserted, present = self._upsert(table, rows) if table.update else self._append(table, rows)
+            inserted, present = self._upsert(table, rows) if table.update else self._append(table, rows, is_clashing)
         except (psycopg.Error, UnicodeEncodeError) as error:
             refusal = refusal_of(error)
             if refusal is None:
@@ -92,16 +125,19 @@ class Loader:
             loaded.inserted += inserted
             loaded.present += [first + place for place in present]
 
-    def _append(self, table: Table, rows: Sequence[str]) -> tuple[int, list[int]]:
-        try:
-            with self._savepoint():
-                self._copy(table.copy, "\n".join(rows) + "\n")
-        except errors.UniqueViolation:
-            with self._savepoint():
-                self._stage(table, rows)
-                present = [place for (place,) in self._connection.execute(table.insert_new)]
-            return len(rows) - len(present), present
-        return len(rows), []
+    def _append(self, table: Table, rows: Sequence[str], is_clashing: bool) -> tuple[int, list[int]]:  # noqa: FBT001  # private
+        if not is_clashing:
+            try:
+                with self._savepoint():
+                    self._copy(table.copy, "\n".join(rows) + "\n")
+            except errors.UniqueViolation:
+                pass
+            else:
+                return len(rows), []
+        with self._savepoint():
+            self._stage(table, rows)
+            present = [place for (place,) in self._connection.execute(table.insert_new)]
+        return len(rows) - len(present), present
 
     def _upsert(self, table: Table, rows: Sequence[str]) -> tuple[int, list[int]]:
         with self._savepoint():

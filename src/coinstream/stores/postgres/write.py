@@ -20,22 +20,28 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
+from psycopg.errors import UniqueViolation
 
 from coinstream.errors import RefusedError
-from coinstream.market.candle import fold_candles
+from coinstream.market.candle import CandleKey, CandleSum, fold_candles
 from coinstream.messages import DecodedBatch, LogPosition, Message, Partition, RefusedMessage, Trade
 from coinstream.messages.times import DAY_US
 from coinstream.stores import LostPartitionError, Written
 from coinstream.stores.postgres.caches import Days, InstrumentIds, RecentIds
 from coinstream.stores.postgres.connection import Connection, connect, meaning_of
-from coinstream.stores.postgres.load import Loader
-from coinstream.stores.postgres.rows import FORMS, Form, Ids, Name, candle_sum_rows, escaped_row, is_plain, trade_rows
-from coinstream.stores.postgres.tables import CANDLE_SUMS
+from coinstream.stores.postgres.load import Loaded, Loader
+from coinstream.stores.postgres.rows import FORMS, Form, Name, candle_sum_rows, escaped_row, is_plain, trade_rows
+from coinstream.stores.postgres.tables import CANDLE_SUMS, TRADES
+from coinstream.telemetry import logger
 
+log = logger("postgres")
+
+BLOCK_ROWS = 2_000
+"""Rows that are made before they are sent: the server reads them while the next are being made."""
 CANDLES_AT_ONCE = 500
 """Up to so many are sent with their statement; more are staged."""
 
@@ -207,6 +213,7 @@ class _Write:
         self._inserted: Counter[str] = Counter()  # by table
         self._stored: Counter[type[Message]] = Counter()  # rows that are new, by kind
         self._new_trades: list[Trade] = []
+        self._candles: dict[CandleKey, CandleSum] | None = None  # of the trades streamed last
         self._seen_trades: list[tuple[Name, list[Trade]]] = []
 
     def run(self, positions: dict[str, Any], refuse: Callable[[Sequence[RefusedMessage]], None]) -> Written:
@@ -290,8 +297,7 @@ class _Write:
         """Load the winners of each key; where the server refuses one, the next best of its key."""
         form = FORMS[kind]
         while messages:
-            chosen, rows = self._rows(form, messages)
-            loaded = self._session.loader.load(form.table, rows)
+            chosen, loaded = self._load_trades(messages) if kind is Trade else self._load(form, messages)
             self._inserted[form.table.name] += loaded.inserted
             self._stored[kind] += loaded.inserted
             refused = dict(loaded.refused)
@@ -306,34 +312,62 @@ class _Write:
             keys = {form.key(chosen[place]) for place in refused}
             messages = [m for m in messages if id(m) not in self._refused and form.key(m) in keys]
 
-    def _rows(self, form: Form, messages: Sequence[Any]) -> tuple[list[Any], list[str]]:
+    def _load(self, form: Form, messages: Sequence[Any]) -> tuple[list[Any], Loaded]:
         ids = self._session.ids.known
-        if form is FORMS[Trade]:
-            chosen, rows = self._trade_rows(messages, ids)
-        else:
-            chosen = form.choose(messages)
-            rows = ["\t".join(form.fields(message, ids)) for message in chosen]
-        if not is_plain("\n".join(rows) + "\n", len(rows), len(form.table.columns)):
-            rows = [escaped_row(form.fields(message, ids)) for message in chosen]
-        return chosen, rows
+        chosen = form.choose(messages)
+        rows = ["\t".join(form.fields(message, ids)) for message in chosen]
+        return chosen, self._session.loader.load(form.table, self._readable(form, chosen, rows))
 
-    def _trade_rows(self, trades: Iterable[Trade], ids: Ids) -> tuple[list[Any], list[str]]:
+    def _load_trades(self, trades: Iterable[Trade]) -> tuple[list[Any], Loaded]:
+        """Stream the trades, and sum their candles while the server is at them; if that fails, load with care."""
+        chosen: list[Trade] = []
+        rows: list[str] = []
+
+        def sent() -> Iterator[list[str]]:
+            for some, lines in self._trade_blocks(trades):
+                chosen.extend(some)
+                rows.extend(lines)
+                yield lines
+
+        def meanwhile() -> None:
+            # A number that is none is the server's to refuse; then the sums are made again without it.
+            with suppress(ArithmeticError):
+                self._candles = fold_candles(chosen)
+
+        blocks = sent()
+        error = self._session.loader.stream(TRADES, blocks, meanwhile)
+        if error is None:
+            return chosen, Loaded(len(rows))
+        self._candles = None
+        rest = sum(map(len, blocks))  # asks for the blocks that were not sent
+        log.debug("streaming given up", rows=len(rows), unsent=rest, why=str(error))
+        is_clashing = isinstance(error, UniqueViolation)
+        return chosen, self._session.loader.load(TRADES, rows, is_clashing=is_clashing)
+
+    def _trade_blocks(self, trades: Iterable[Trade]) -> Iterator[tuple[list[Trade], list[str]]]:
         by_name: defaultdict[Name, list[Trade]] = defaultdict(list)
         for trade in trades:
             by_name[trade.venue, trade.symbol].append(trade)
-        chosen: list[Trade] = []
-        rows: list[str] = []
         for name, group in by_name.items():
             kept = self._session.recent.drop_repeats(name, group)
-            chosen += kept
-            rows += trade_rows(kept, ids[name])
             self._seen_trades.append((name, kept))
-        return chosen, rows
+            for first in range(0, len(kept), BLOCK_ROWS):
+                some = kept[first : first + BLOCK_ROWS]
+                yield some, self._readable(FORMS[Trade], some, trade_rows(some, self._session.ids.known[name]))
+
+    def _readable(self, form: Form, messages: Sequence[Any], rows: list[str]) -> list[str]:
+        """Return the rows, or the same with their fields escaped where one could be misread."""
+        if is_plain("\n".join(rows) + "\n", len(rows), len(form.table.columns)):
+            return rows
+        return [escaped_row(form.fields(message, self._session.ids.known)) for message in messages]
 
     def _add_to_candles(self) -> None:
         if not self._new_trades:
             return
-        rows = candle_sum_rows(fold_candles(self._new_trades), self._session.ids.known)
+        candles = self._candles
+        if candles is None or sum(candle.trades for candle in candles.values()) != len(self._new_trades):
+            candles = fold_candles(self._new_trades)
+        rows = candle_sum_rows(candles, self._session.ids.known)
         loader = self._session.loader
         if len(rows) <= CANDLES_AT_ONCE:
             self._inserted[CANDLE_SUMS.name] += loader.upsert_few(CANDLE_SUMS, rows)
