@@ -12,6 +12,7 @@ The steps, in order:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
@@ -32,7 +33,7 @@ from coinstream.cli.demo_table import DemoTable, Figures, scrape
 from coinstream.cli.servers import migrate_stores, tell
 from coinstream.cli.signals import stop_on_signals
 from coinstream.cli.workers import Child
-from coinstream.errors import SettingsError
+from coinstream.errors import FatalError, SettingsError, TransientError
 from coinstream.sink import MONGODB_GROUP, POSTGRES_GROUP
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ LIVE_HOST = "advanced-trade-ws.coinbase.com"
 LIVE_TRY_S = 5.0
 UNATTENDED_S = 60.0
 CATCH_UP_TIMEOUT_S = 300.0
+TELL_EVERY_S = 5.0
 
 
 class Source(StrEnum):
@@ -133,7 +135,8 @@ class Demo:
             mongodb_group=prefix + MONGODB_GROUP,
         )
         self._cleanup.callback(lag.close)
-        self._catch_up(lag, "what earlier runs left")
+        if self._catch_up(lag, "what earlier runs left"):
+            raise FatalError(f"the sinks do not catch up with what earlier runs left; see their logs in {self._logs}/")
         until_s = self._plan.duration_s or 3600.0
         baseline = take_baseline(
             kafka_bootstrap=addresses.kafka_bootstrap,
@@ -253,7 +256,8 @@ class Demo:
                 for child in children:
                     if not child.is_running():
                         raise child.failure()
-                table.show(self._figures(elapsed_s, source, lag.by_store()))
+                with contextlib.suppress(TransientError):  # the next second's figures will do
+                    table.show(self._figures(elapsed_s, source, lag.by_store()))
                 if self._plan.duration_s is not None and elapsed_s >= self._plan.duration_s:
                     break
 
@@ -272,15 +276,21 @@ class Demo:
     def _catch_up(self, lag: Lag, what: str) -> int:
         """Wait until both stores have all of the log; return the lag that is left, 0 if in time."""
         deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
-        told_s = 0.0
-        while (left := sum(lag.by_store().values())) and time.monotonic() < deadline:
+        told_s = time.monotonic()
+        while True:
+            try:
+                left = sum(lag.by_store().values())
+            except TransientError as error:  # a cluster on its first day is slow to say where its groups stand
+                tell(f"waiting: {error}")
+                left = -1
+            if left == 0 or time.monotonic() > deadline:
+                return left
             for child in (c for c in self._sinks if not c.is_running()):
                 raise child.failure()
-            if time.monotonic() - told_s > 5:
+            if time.monotonic() - told_s > TELL_EVERY_S and left > 0:
                 tell(f"waiting for {what}: {left:,} messages to store")
                 told_s = time.monotonic()
             time.sleep(0.2)
-        return left
 
     def _summary(
         self, servers: LocalServers, source: str, comparison: Comparison, latency: dict[str, Any]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
@@ -21,7 +21,6 @@ from coinstream.kafka.connection import (
     client_settings,
     connect_admin,
     made,
-    outcome,
 )
 from coinstream.kafka.dead_letters import DeadLetter, distinct, letter_from, newest
 from coinstream.messages import BY_NAME, TOPICS, LogPosition, Partition, Topic
@@ -85,14 +84,23 @@ def committed_positions(
     """
     admin = connect_admin(bootstrap, client_id="coinstream-log", security=security)
     partitions = partitions_of(admin, [topic_prefix + topic.name for topic in topics])
-    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(it.topic, it.partition) for it in partitions])
-    (future,) = admin.list_consumer_group_offsets([asked], request_timeout=ANSWER_S).values()
+    # A consumer's question, not the admin client's: while the group's coordinator still loads, as on a
+    # cluster's first day, librdkafka answers the admin client's with a crash of the process.
+    outage = Outage(bootstrap)
+    settings = client_settings(bootstrap, "coinstream-log", outage, security)
+    client = made(Consumer, settings | {"group.id": group, "enable.auto.commit": False})
     found: dict[Partition, LogPosition] = {}
-    for it in outcome(future, f"reading the offsets of group {group}").topic_partitions or []:
-        if it.error is not None:
-            raise classified(it.error, f"reading the offsets of group {group}")
-        if it.offset >= 0:
-            found[Partition(it.topic, it.partition)] = LogPosition(it.topic, it.metadata or "", it.partition, it.offset)
+    try:
+        for it in client.committed([TopicPartition(*it) for it in partitions], timeout=ANSWER_S):
+            if it.error is not None:
+                raise classified(it.error, f"reading the offsets of group {group}")
+            if it.offset >= 0:
+                partition = Partition(it.topic, it.partition)
+                found[partition] = LogPosition(it.topic, it.metadata or "", it.partition, it.offset)
+    except KafkaException as error:
+        raise classified(error.args[0], f"reading the offsets of group {group}") from None
+    finally:
+        client.close()
     return found
 
 
