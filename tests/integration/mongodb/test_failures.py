@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -40,32 +41,50 @@ def own_server(tmp_path: Path) -> Iterator[Callable[[], local_servers.LocalServe
     running[-1].stop()
 
 
+@pytest.fixture
+def own_database() -> Iterator[Callable[[str], Database]]:
+    """Migrates a database of such a server, with waits that suit a test."""
+    with ExitStack() as stack:
+
+        def make(uri: str) -> Database:
+            database = Database(uri + QUICK, "own")
+            stack.callback(database.cleanup.close)
+            migrate(database.admin_uri, passwords=PASSWORDS, database=database.name)
+            return database
+
+        yield make
+
+
 @pytest.mark.slow
 def test_server_killed_between_and_within_writes_delays_and_loses_nothing(
-    own_server: Callable[[], local_servers.LocalServers],
+    own_server: Callable[[], local_servers.LocalServers], own_database: Callable[[str], Database]
 ) -> None:
     """The writer raises what the sink retries; the same batches again leave each document once."""
     first = own_server()
     assert first.mongodb_uri is not None
-    database = Database(first.mongodb_uri + QUICK, "killed")
-    migrate(database.admin_uri, passwords=PASSWORDS, database=database.name)
+    database = own_database(first.mongodb_uri)
     writer = database.writer()
     writer.write([batch(Trade, [trade("0")])], none_refused)
-    batches = [
-        batch(Trade, [trade(str(n)) for n in range(start, start + 500)], start=start) for start in range(1, 5001, 500)
-    ]
-
-    killer = threading.Timer(0.2, os.kill, (first.servers[0].pid, signal.SIGKILL))
-    killer.start()
+    starts = range(1, 20_001, 500)
+    batches = [batch(Trade, [trade(str(n)) for n in range(start, start + 500)], start=start) for start in starts]
+    killer = threading.Timer(0.02, os.kill, (first.servers[0].pid, signal.SIGKILL))
     acknowledged = 0
-    with pytest.raises(TransientError, match="MongoDB is away or busy"):
-        for acknowledged, one in enumerate(batches):  # noqa: B007 - how far it came is the point
+
+    def write_until_killed() -> None:
+        nonlocal acknowledged
+        for one in batches:
             writer.write([one], none_refused)
-        pytest.fail("the server died too late for this test")
+            acknowledged += 1
+            if acknowledged == 3:
+                killer.start()
+
+    with pytest.raises(TransientError, match="MongoDB is away or busy"):
+        write_until_killed()
     killer.join()
     with pytest.raises(TransientError):
         writer.touch()
 
+    first.stop()
     second = own_server()
     assert second.mongodb_uri == first.mongodb_uri
     deadline = time.monotonic() + 30
@@ -77,21 +96,22 @@ def test_server_killed_between_and_within_writes_delays_and_loses_nothing(
             assert time.monotonic() < deadline
     reader = database.reader()
     before = reader.counts()["trades"]
-    assert before >= 1 + 500 * acknowledged  # what was acknowledged is there
+    assert before >= 1 + 500 * acknowledged, "what was acknowledged is there"
     for one in batches:
         writer.write([one], none_refused)
-    assert reader.counts()["trades"] == 5001
-    assert reader.instruments(["coinbase:BTC-USD"])["coinbase:BTC-USD"].last_trade.message.trade_id == "5000"  # type: ignore[union-attr]
-    database.cleanup.close()
+    assert reader.counts()["trades"] == 20_001
+    last = reader.instruments(["coinbase:BTC-USD"])["coinbase:BTC-USD"].last_trade
+    assert last is not None
+    assert last.message.trade_id == "20000"
 
 
+@pytest.mark.slow
 def test_a_frozen_server_is_transient_within_the_time_that_the_address_allows(
-    own_server: Callable[[], local_servers.LocalServers],
+    own_server: Callable[[], local_servers.LocalServers], own_database: Callable[[str], Database]
 ) -> None:
     server = own_server()
     assert server.mongodb_uri is not None
-    database = Database(server.mongodb_uri + QUICK, "frozen")
-    migrate(database.admin_uri, passwords=PASSWORDS, database=database.name)
+    database = own_database(server.mongodb_uri)
     writer = database.writer()
     writer.touch()
     os.kill(server.servers[0].pid, signal.SIGSTOP)
@@ -105,7 +125,6 @@ def test_a_frozen_server_is_transient_within_the_time_that_the_address_allows(
     writer.touch()
     writer.write([batch(Trade, [trade("1"), trade("2")]), batch(Quote, [quote()])], none_refused)
     assert database.reader().counts() == {"trades": 2, "instruments": 1, "assets": 0, "asset_history": 0}
-    database.cleanup.close()
 
 
 def test_many_writers_at_once_make_each_document_once_and_keep_the_newest(database: Database) -> None:
