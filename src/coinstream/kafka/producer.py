@@ -60,7 +60,6 @@ class Producer:
         security: Mapping[str, str] | None = None,
     ) -> None:
         self.topic_prefix = topic_prefix
-        self.topic_prefix = topic_prefix
         self._outage = Outage(bootstrap)
         self._queue_wait_s = queue_wait_s
         self._client = made(Client, client_settings(bootstrap, client_id, self._outage, security) | _SETTINGS)
@@ -193,10 +192,12 @@ class Producer:
         try:
             return call(timeout_s)
         except KafkaException as error:
-            raise classified(error.args[0], "publishing") from None
+            problem = classified(error.args[0], "publishing")
         except SystemError:
-            self._raise_fatal()
-            raise FatalError("publishing: the Kafka client met a fatal error; restart this process") from None
+            problem = FatalError("publishing: the Kafka client met a fatal error; restart this process")
+        if isinstance(problem, FatalError):
+            self._failure = problem  # it stays so: nothing is published any more
+        raise problem
 
     def _callback(self, topic: str) -> Delivered:
         counts = self._acknowledged

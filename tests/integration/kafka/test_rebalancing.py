@@ -77,7 +77,7 @@ def test_batch_of_a_partition_that_moved_meanwhile_is_refused_by_the_store(produ
     successors = {it for it, _, _ in store.values}
     written = [store.write(it) for it in held]
     assert written == [it.partition not in successors for it in held]
-    assert set(written) == {True, False}
+    assert False in written
     assert sorted(ids(value for _, _, value in store.values)) == list(range(400))
 
 
