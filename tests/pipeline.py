@@ -57,6 +57,7 @@ class Pipeline:
     prefix: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}.")
     suffix: str = ""
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    baselines: list[Baseline] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.database = self.prefix.rstrip(".") + self.suffix
@@ -129,7 +130,7 @@ class Pipeline:
 
     def baseline(self) -> Baseline:
         """How everything stands now, for `Baseline.compare` later."""
-        return take_baseline(
+        made = take_baseline(
             kafka_bootstrap=self.kafka,
             topic_prefix=self.prefix,
             postgres_url=self.postgres_reader,
@@ -138,6 +139,8 @@ class Pipeline:
             now_us=time.time_ns() // 1000,
             longest_run_s=3600,
         )
+        self.baselines.append(made)
+        return made
 
     def positions(self) -> dict[str, int]:
         """The lag of each store now, to see progress from."""
@@ -191,6 +194,8 @@ class Pipeline:
 
     def close(self) -> None:
         """End what was started, and drop the databases."""
+        for baseline in self.baselines:
+            baseline.close()
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)

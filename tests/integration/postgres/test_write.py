@@ -24,6 +24,7 @@ from coinstream.messages import (
 from coinstream.messages.times import DAY_US
 from coinstream.stores import LostPartitionError
 from coinstream.stores.postgres.read import PostgresReader
+from coinstream.stores.postgres.tables import TRADES
 from coinstream.stores.postgres.write import PostgresWriter
 from postgres_database import (
     NOW_US,
@@ -421,6 +422,44 @@ def test_zombie_that_meets_its_successor_in_mid_transaction_waits_and_loses(
             waiting[0].result(timeout=20)
     assert steps_of_zombie == [1, 2]
     assert database.rows("SELECT price FROM market.trades") == [(Decimal("58012.31"),)]
+
+
+def test_sink_frozen_in_the_middle_of_a_copy_does_not_keep_its_successor_waiting(
+    make_writer: MakeWriter, database: Database, log: Log, refused: Refusals
+) -> None:
+    """No time-out of the server's ends a COPY whose client says nothing; its locks are the successor's business."""
+    batch = log.batch(a_trade("1"))
+    refusals: list[str] = []
+    with psycopg.connect(database.sink, application_name="coinstream sink") as frozen, frozen.cursor() as cursor:
+        frozen.execute("SELECT FROM pipeline.offsets FOR UPDATE")
+        copy = cursor.copy(TRADES.copy)
+        copying = copy.__enter__()
+        copying.write(b"1\t2")
+        successor = make_writer(frozen_s=1.5)
+
+        def is_written() -> bool:
+            try:
+                return successor.write([batch], refused).inserted["trades"] == 1
+            except TransientError as error:
+                refusals.append(str(error))
+                return False
+
+        until(is_written)
+        with pytest.raises(psycopg.OperationalError, match="terminating connection"):
+            copy.__exit__(None, None, None)
+    assert refusals
+    assert all("lock timeout" in why for why in refusals)
+
+
+def test_sink_at_work_is_not_taken_for_a_frozen_one(
+    make_writer: MakeWriter, database: Database, log: Log, refused: Refusals
+) -> None:
+    batch = log.batch(a_trade("1"))
+    with psycopg.connect(database.sink, application_name="coinstream sink") as working:
+        working.execute("SELECT FROM pipeline.offsets FOR UPDATE")
+        with pytest.raises(TransientError, match="lock timeout"):
+            make_writer(frozen_s=3).write([batch], refused)
+        assert working.execute("SELECT 1").fetchone() == (1,)
 
 
 def test_topic_that_was_made_again_starts_at_its_own_beginning(

@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
-from psycopg.errors import UniqueViolation
+from psycopg.errors import LockNotAvailable, UniqueViolation
 
 from coinstream.errors import RefusedError
 from coinstream.market.candle import CandleKey, CandleSum, fold_candles
@@ -42,6 +42,8 @@ log = logger("postgres")
 
 BLOCK_ROWS = 2_000
 """Rows that are made before they are sent: the server reads them while the next are being made."""
+FROZEN_S = 15.0
+"""A transaction that old whose server waits for its client has a client that will not go on."""
 CANDLES_AT_ONCE = 500
 """Up to so many are sent with their statement; more are staged."""
 
@@ -73,6 +75,14 @@ JOIN unnest(%(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::integer[]
     USING (topic, topic_id, partition)
 WHERE o.consumer_group = %(group)s
 """
+# Idle in its transaction, the server ends such a session by itself; in the middle of a COPY it never does. The ending
+# stands in the SELECT list, which only rows that pass WHERE reach: among the conditions it would be tried first.
+_end_frozen = """
+SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND application_name = current_setting('application_name')
+  AND pid <> pg_backend_pid() AND wait_event_type = 'Client'
+  AND xact_start < clock_timestamp() - make_interval(secs => %(frozen_s)s)
+"""
 
 
 class PostgresWriter:
@@ -86,6 +96,8 @@ class PostgresWriter:
         group: The consumer group whose positions are kept.
         clock_us: The time in microseconds since 1970; it decides which day is tomorrow.
         step: Called with the number of each step of `write` once that is done; tests crash there.
+        frozen_s: A predecessor that stands still in its transaction holds the rows' locks; after so many
+            seconds of it, whoever waits for them ends its session.
     """
 
     name = "postgresql"
@@ -99,8 +111,10 @@ class PostgresWriter:
         group: str = "postgresql",
         clock_us: Callable[[], int],
         step: Callable[[int], None] = lambda _: None,
+        frozen_s: float = FROZEN_S,
     ) -> None:
         self._dsn = dsn
+        self._frozen_s = frozen_s
         self._group = group
         self._clock_us = clock_us
         self._step = step
@@ -165,16 +179,40 @@ class PostgresWriter:
         """Hand out the session; whatever is raised meanwhile ends it, its transaction and its memory."""
         try:
             if self._open is None:
-                # The positions go with the rows, so a commit that a crash of the server loses is made again.
-                settings = {"synchronous_commit": "off"}
-                self._open = _Session(connect(self._dsn, name="coinstream sink", settings=settings))
+                self._open = _Session(self._connect())
             yield self._open
+        except LockNotAvailable as error:
+            self.close()
+            self._end_frozen()
+            raise meaning_of(error) from error
         except psycopg.Error as error:
             self.close()
             raise meaning_of(error) from error
         except BaseException:
             self.close()
             raise
+
+    def _connect(self) -> Connection:
+        settings = {
+            # The positions go with the rows, so a commit that a crash of the server loses is made again.
+            "synchronous_commit": "off",
+            "lock_timeout": f"{self._frozen_s / 3:.1f}s",
+            "idle_in_transaction_session_timeout": f"{self._frozen_s:.1f}s",
+        }
+        return connect(self._dsn, name="coinstream sink", settings=settings)
+
+    def _end_frozen(self) -> None:
+        """End the sessions of sinks that stand still in a transaction: its rows are a successor's by now.
+
+        A sink that wakes finds its connection gone, nothing of its batch written, and the partitions moved.
+        """
+        connection = self._connect()
+        try:
+            ended = connection.execute(_end_frozen, {"frozen_s": self._frozen_s}).fetchall()
+        finally:
+            connection.close()
+        if ended:
+            log.warning("ended frozen sessions", pids=[pid for pid, is_ended in ended if is_ended])
 
 
 class _Session:
