@@ -23,9 +23,10 @@ from coinstream.errors import FatalError
 from coinstream.local_servers.processes import started_ticks
 
 STARTER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from coinstream import local_servers
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in a shell's background inherits it ignored
 servers = local_servers.start(Path(sys.argv[1]), roles=sys.argv[2].split(","))
 print("up", flush=True)
 time.sleep(600)
@@ -90,10 +91,13 @@ def test_sigkill_of_parent_and_supervisors_at_once_ends_every_server_and_the_fol
 def test_ctrl_c_in_mid_start_leaves_no_server_and_a_free_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-c", STARTER, str(tmp_path), "postgresql,mongodb"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        first_line = process.stderr.readline()  # the first step was begun
-        process.send_signal(signal.SIGINT)
-        _, rest = process.communicate(timeout=30)
+        try:
+            assert process.stderr is not None
+            first_line = process.stderr.readline()  # the first step was begun
+            process.send_signal(signal.SIGINT)
+            _, rest = process.communicate(timeout=30)
+        finally:
+            process.kill()
 
     assert first_line.startswith(("postgresql: making", "mongodb: making"))
     assert rest.rstrip().endswith("KeyboardInterrupt")
