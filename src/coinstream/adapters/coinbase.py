@@ -135,7 +135,7 @@ class ExchangeAdapter:
         self.instruments_url = INSTRUMENTS_URL
         self.live: Provenance = "live"
         self._listing = Listing()
-        self._last_trade_id: dict[str, int] = {}
+        self._last_trade: dict[str, tuple[int, int]] = {}  # of a symbol: the last id, and when it was received
         self._readers: dict[type[Any], Callable[[Any, str, Frame], list[Event]]] = {
             _Match: self._trade,
             _LastMatch: self._trade,
@@ -246,13 +246,13 @@ class ExchangeAdapter:
             received_time_us=frame.received_time_us,
             provenance="backfill" if type(match) is _LastMatch else self.live,
         )
-        last = self._last_trade_id.get(symbol)
-        if last is None or match.trade_id == last + 1:
-            self._last_trade_id[symbol] = match.trade_id
-        elif match.trade_id > last:
-            self._last_trade_id[symbol] = match.trade_id
-            return [Gap(frame.connection, "trades", symbol, f"trade_id went from {last} to {match.trade_id}"), trade]
-        return [trade]
+        last, since_us = self._last_trade.get(symbol, (match.trade_id - 1, 0))
+        if match.trade_id > last:
+            self._last_trade[symbol] = match.trade_id, frame.received_time_us
+        if match.trade_id <= last + 1:
+            return [trade]
+        reason = f"trade_id went from {last} to {match.trade_id}"
+        return [Gap(frame.connection, "trades", symbol, reason, since_us=since_us), trade]
 
     def _quote(self, ticker: _Ticker, symbol: str, frame: Frame) -> list[Event]:
         """Read a quote.

@@ -62,6 +62,8 @@ class Gap(NamedTuple):
         reason: In words, with the numbers that show it.
         is_certain: Whether messages surely were lost, so that a book must not be used until its
             new snapshot; else (a frame that nobody could read) the book is used until it comes.
+        since_us: When the last message before it was received, where a sequence of the symbol alone
+            shows it; ``None``: with the connection's last frame.
     """
 
     connection: str
@@ -69,6 +71,7 @@ class Gap(NamedTuple):
     symbol: str | None
     reason: str
     is_certain: bool = True
+    since_us: int | None = None
 
 
 class Subscribed(NamedTuple):

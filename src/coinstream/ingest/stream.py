@@ -122,11 +122,11 @@ class MarketStream:
 
     def closed(self, connection: str, time_us: int) -> None:
         """Note that a connection is gone: its books are not published until they come anew."""
-        self._ended.extend(self._coverage.advance(time_us))  # what ended before was still connected
-        self._coverage.disconnected(connection)
+        self._ended.extend(self._coverage.advance(time_us))
+        self._coverage.disconnected(connection, time_us)
         for symbol, book in self._books.items():
             if book.connection == connection:
-                self._invalidate(symbol, book, is_gap=False)
+                self._invalidate(symbol, book, time_us, is_gap=False)
                 book.connection = ""
                 book.is_awaited = False
                 book.asked_us = None  # whoever opens the next connection subscribes, and that brings it
@@ -149,6 +149,7 @@ class MarketStream:
         self._take_events(work)
         if work.touched:
             self._judge(work)
+        self._coverage.heard(frame.connection, now_us)
         if is_due_to_look:
             received.messages.extend(self._due_books(now_us))
         if work.unsure:
@@ -180,7 +181,7 @@ class MarketStream:
         """End one recording and begin another that is older: nothing of the first is carried over."""
         messages = self.finish(self._newest_us)
         for symbol, book in self._books.items():
-            self._invalidate(symbol, book, is_gap=False)
+            self._invalidate(symbol, book, now_us, is_gap=False)
         self._coverage = CoverageFold(self.adapter.venue)
         self._newest_us, self._next_tick_us = now_us, 0
         return messages
@@ -226,7 +227,9 @@ class MarketStream:
         for channel, symbol in event.pairs:
             if channel == "books" and symbol not in self._books:
                 self._books[symbol] = _Book()
-                self._coverage.break_off("books", symbol, is_gap=False)  # until its first snapshot
+                self._coverage.break_off(  # until its first snapshot
+                    "books", symbol, connection=event.connection, time_us=work.frame.received_time_us, is_gap=False
+                )
 
     def _take_update(self, update: BookUpdate, work: _Work) -> None:
         book = self._books.get(update.symbol)
@@ -252,22 +255,22 @@ class MarketStream:
 
     def _take_gap(self, gap: Gap, work: _Work) -> None:
         """Spread a gap over the channels and symbols it may concern."""
+        now_us = work.frame.received_time_us
         for channel, symbol in self._concerned(gap):
             work.received.gaps.append(gap._replace(channel=channel, symbol=symbol))
+            if channel != "books" or not gap.is_certain:
+                self._coverage.gap(channel, symbol, connection=gap.connection, time_us=now_us, since_us=gap.since_us)
             if channel != "books":
-                self._coverage.gap(channel, symbol)
                 continue
             book = self._books.get(symbol)
             if book is None:
                 book = self._books[symbol] = _Book()
             book.connection = gap.connection
             if gap.is_certain:
-                self._invalidate(symbol, book)
-            else:
-                self._coverage.gap("books", symbol)
+                self._invalidate(symbol, book, now_us)
             if not book.is_awaited:
                 book.is_awaited = True
-                if book.asked_us is None or work.frame.received_time_us - book.asked_us >= ASK_AGAIN_US:
+                if book.asked_us is None or now_us - book.asked_us >= ASK_AGAIN_US:
                     work.unsure.append(symbol)
 
     def _concerned(self, gap: Gap) -> Iterable[tuple[Channel, str]]:
@@ -291,7 +294,7 @@ class MarketStream:
                 continue
             if book.published_us is None:
                 self._coverage.connected(frame.connection, (("books", symbol),), now_us)
-                self._coverage.heal("books", symbol)
+                self._coverage.heal("books", symbol, now_us)
             if is_due(now_us=now_us, published_us=book.published_us, has_changed=True):
                 work.received.messages.append(self._publish(symbol, book, now_us))
 
@@ -310,10 +313,10 @@ class MarketStream:
             received_time_us=now_us,
         )
 
-    def _invalidate(self, symbol: str, book: _Book, *, is_gap: bool = True) -> None:
+    def _invalidate(self, symbol: str, book: _Book, time_us: int, *, is_gap: bool = True) -> None:
         book.is_valid = False
         book.published_us = None
-        self._coverage.break_off("books", symbol, is_gap=is_gap)
+        self._coverage.break_off("books", symbol, connection=book.connection, time_us=time_us, is_gap=is_gap)
 
     def _overdue(self, frame: Frame) -> list[str]:
         """Return the books of this frame's connection that were asked for too long ago."""

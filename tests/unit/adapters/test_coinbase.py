@@ -107,7 +107,7 @@ def test_jump_of_trade_ids_is_a_gap_before_the_trade() -> None:
     adapts.receive(frame(match(trade_id=70, type="last_match")))
     assert not of(adapts.receive(frame(match(trade_id=71))), Gap)
     gap, trade = adapts.receive(frame(match(trade_id=74)))
-    assert gap == Gap("ws.1", "trades", "BTC-USD", "trade_id went from 71 to 74")
+    assert gap == Gap("ws.1", "trades", "BTC-USD", "trade_id went from 71 to 74", since_us=frame(b"").received_time_us)
     assert isinstance(trade, Trade)
     assert not of(adapts.receive(frame(match(trade_id=73))), Gap)  # a repeat, late
     assert not of(adapts.receive(frame(match(trade_id=75))), Gap)
@@ -118,7 +118,7 @@ def test_ids_missed_between_two_connections_are_a_gap() -> None:
     adapts.receive(frame(match(trade_id=70)))
     adapts.receive(frame(b"")._replace(opens=True))
     gap, trade = adapts.receive(frame(match(trade_id=72, type="last_match")))
-    assert gap == Gap("ws.1", "trades", "BTC-USD", "trade_id went from 70 to 72")
+    assert gap == Gap("ws.1", "trades", "BTC-USD", "trade_id went from 70 to 72", since_us=frame(b"").received_time_us)
     assert isinstance(trade, Trade)
     assert trade.provenance == "backfill"
 

@@ -9,6 +9,7 @@ import pytest
 
 from coinstream.adapters import CHANNELS, Frame, Gap, dialects_of_venue
 from coinstream.ingest.stream import ASK_AGAIN_US, MarketStream, Received
+from coinstream.market.coverage import LATE_US
 from coinstream.messages import BookSnapshot, Coverage, Message, Trade
 
 START = 1767322980_000000  # the start of a minute
@@ -37,6 +38,9 @@ class Feed:
 
     def snapshot(self, time_us: int, symbol: str = "BTC-USD", **more: Any) -> Received:
         return self.book(time_us, "bid 100 1", "offer 101 1", kind="snapshot", symbol=symbol, **more)
+
+    def heartbeat(self, time_us: int) -> Received:
+        return self.send(time_us, "heartbeats", {"heartbeat_counter": 1})
 
     def trade(self, time_us: int, trade_id: str, *, kind: str = "update") -> Received:
         trade = {"product_id": "BTC-USD", "trade_id": trade_id, "price": "1", "size": "1", "side": "BUY"}
@@ -254,7 +258,8 @@ def test_coverage_counts_live_trades_with_first_and_last_id() -> None:
     feed.trade(START, "9")
     feed.trade(START + 1, "10")
     assert coverage(feed.stream.tick(START + MINUTE)) == {("trades", "BTC-USD", 0): ("complete", 2, "9", "10")}
-    assert coverage(feed.stream.finish(START + MINUTE + SECOND)) == {
+    feed.heartbeat(START + MINUTE + LATE_US)
+    assert coverage(feed.stream.finish(START + MINUTE + 3 * SECOND)) == {
         ("trades", "BTC-USD", 1): ("disconnected", 0, None, None)
     }
 
@@ -264,11 +269,12 @@ def test_gap_of_books_lasts_through_minutes_until_the_new_snapshot() -> None:
     feed.snapshot(START - SECOND)
     found: dict[Any, Any] = {}
     for minute in range(4):
+        found |= coverage(feed.heartbeat(START + minute * MINUTE + LATE_US).messages)
         if minute == 1:
-            found |= coverage(feed.book(START + minute * MINUTE + 1, "bid 999 1").messages)
+            found |= coverage(feed.book(START + minute * MINUTE + 5 * SECOND, "bid 999 1").messages)
         if minute == 2:
-            found |= coverage(feed.snapshot(START + minute * MINUTE + SECOND).messages)
-        found |= coverage(feed.stream.tick(START + minute * MINUTE + 30 * SECOND))
+            found |= coverage(feed.snapshot(START + minute * MINUTE + 5 * SECOND).messages)
+        found |= coverage(feed.heartbeat(START + minute * MINUTE + 30 * SECOND).messages)
     found |= coverage(feed.stream.tick(START + 4 * MINUTE))
     assert [found["books", "BTC-USD", minute][0] for minute in range(-1, 4)] == [
         "disconnected",
@@ -279,13 +285,38 @@ def test_gap_of_books_lasts_through_minutes_until_the_new_snapshot() -> None:
     ]
 
 
-def test_minute_that_ended_before_the_connection_closed_stays_complete() -> None:
+def test_minute_that_ended_well_before_the_connection_closed_stays_complete() -> None:
     feed = Feed()
     feed.trade(START - 1, "1")
-    feed.stream.tick(START)
-    feed.stream.closed("ws.1", START + MINUTE + 1)
-    assert coverage(feed.stream.tick(START + MINUTE + SECOND))["trades", "BTC-USD", 0][0] == "complete"
-    assert coverage(feed.stream.tick(START + 2 * MINUTE))["trades", "BTC-USD", 1][0] == "disconnected"
+    feed.heartbeat(START)
+    feed.heartbeat(START + MINUTE + LATE_US)
+    feed.stream.closed("ws.1", START + MINUTE + LATE_US + 1)
+    found = coverage(feed.stream.tick(START + 2 * MINUTE))
+    assert ("trades", "BTC-USD", 0) not in found  # told, and not told again
+    assert found["trades", "BTC-USD", 1][0] == "disconnected"
+
+
+@pytest.mark.parametrize("late_us", [1, LATE_US - 1])
+def test_frame_missed_across_the_end_of_a_minute_is_a_gap_of_both(late_us: int) -> None:
+    """The one that was lost may have told of either, and nothing said so before the minute ended."""
+    feed = Feed()
+    feed.trade(START - 1, "1")
+    feed.trade(START + MINUTE - 1, "2")
+    assert coverage(feed.stream.tick(START + MINUTE))["trades", "BTC-USD", 0][0] == "complete"
+    feed.sequence += 1
+    messages = feed.trade(START + MINUTE + late_us, "4").messages
+    messages += feed.stream.tick(START + 2 * MINUTE)
+    assert {minute: row[0] for (_, _, minute), row in coverage(messages).items()} == {0: "gap", 1: "gap"}
+
+
+def test_connection_that_was_dead_before_anyone_knew_leaves_no_complete_minute_behind() -> None:
+    feed = Feed()
+    feed.trade(START - 1, "1")
+    feed.heartbeat(START + MINUTE - 10 * SECOND)  # the last that came
+    feed.stream.tick(START + MINUTE + 15 * SECOND)
+    feed.stream.closed("ws.1", START + MINUTE + 20 * SECOND)
+    found = coverage(feed.stream.tick(START + 2 * MINUTE))
+    assert [found["trades", "BTC-USD", minute][0] for minute in (0, 1)] == ["disconnected", "disconnected"]
 
 
 def test_simulated_provenance_takes_the_place_of_live() -> None:
