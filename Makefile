@@ -7,12 +7,13 @@ PYTEST := $(BIN)/python -m pytest
 # The tests that fit in five minutes on two cores; `make test-all` runs what they leave out.
 QUICK := not slow
 
-.PHONY: help setup demo test test-all check schemas clean
+.PHONY: help setup demo test test-all soak check schemas clean
 
 help:
 	@echo "make demo      set up and run everything on this machine; ARGS='--duration 60 --json'"
 	@echo "make test      set up and run the tests that fit in five minutes, real servers included"
 	@echo "make test-all  the rest of the tests: long faults, long properties, end to end"
+	@echo "make soak      ten minutes of the demo: every minute covered, memory bounded"
 	@echo "make check     ruff, mypy strict, import contracts, unit and property tests"
 	@echo "make setup     only make .venv; .venv/bin/coinstream then works"
 
@@ -28,6 +29,10 @@ test: setup
 test-all: setup
 	@HYPOTHESIS_PROFILE=nightly $(PYTEST) tests/property $(ARGS)
 	@$(PYTEST) tests -m "not ($(QUICK))" $(ARGS)
+
+# What needs minutes of clock; `make test-all` has a short form of it.
+soak: setup
+	@COINSTREAM_SOAK_S=600 $(PYTEST) -s tests/end_to_end/test_demo_over_minutes.py $(ARGS)
 
 check: setup
 	@$(BIN)/ruff check .

@@ -62,3 +62,17 @@ def test_every_decision_is_listed() -> None:
     folder = ROOT / "docs" / "decisions"
     listed = re.findall(r"\]\(([0-9]{4}-[a-z0-9-]+\.md)\)", (folder / "README.md").read_text(encoding="utf-8"))
     assert listed == sorted(path.name for path in folder.glob("[0-9]*.md"))
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    folder = ROOT / "docs"
+    rows = [row for row in (folder / "promises.md").read_text(encoding="utf-8").splitlines() if "](../tests/" in row]
+    assert len(rows) > 8
+    for row in rows:
+        path: Path | None = None
+        for target, test in re.findall(r"\]\((\.\./tests/[^)]+)\)|`(test_[a-z0-9_]+)`", row):
+            if target:
+                path = folder / target
+            else:
+                assert path is not None, row
+                assert f"def {test}(" in path.read_text(encoding="utf-8"), f"{path.name} has no {test}"
