@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from coinstream.cli import dead_letters, demo, processes, recordings, servers
+from coinstream.cli import dead_letters, demo, processes, prove, recordings, servers
 from coinstream.cli.workers import stop_with_stdin
 from coinstream.errors import CoinstreamError, SettingsError
 
@@ -33,6 +33,7 @@ def _before_any_command(
 
 
 app.command("demo")(demo.demo)
+app.command("prove")(prove.prove)
 app.add_typer(servers.local, name="local")
 app.add_typer(servers.topics, name="topics")
 app.add_typer(servers.stores, name="stores")

@@ -146,12 +146,13 @@ class Stack:
                 told_s = time.monotonic()
             time.sleep(0.2)
 
-    def baseline(self, lag: Lag, *, longest_run_s: float) -> Baseline:
+    def baseline(self, lag: Lag, *, longest_run_s: float, from_nothing: bool = False) -> Baseline:
         """Wait until what earlier runs left is stored, and note how everything stands.
 
         Args:
             lag: From `lag`.
             longest_run_s: How long the run may last, without its catching up.
+            from_nothing: As `take_baseline` has it.
 
         Raises:
             FatalError: The sinks do not catch up.
@@ -168,6 +169,7 @@ class Stack:
             mongodb_database=self._settings.mongodb_database,
             now_us=time.time_ns() // 1000,
             longest_run_s=longest_run_s + CATCH_UP_TIMEOUT_S + 3600.0,
+            from_nothing=from_nothing,
         )
         self._cleanup.callback(baseline.close)
         return baseline

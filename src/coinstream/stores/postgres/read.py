@@ -7,7 +7,7 @@ rows of the table have the key; the primary keys hold it to 1, and a comparison 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -231,6 +231,20 @@ class PostgresReader:
         """Compare candles with trades: see `Snapshot.candle_disagreements`."""
         with self._present() as snapshot:
             return snapshot.candle_disagreements(minutes)
+
+    def tally(self, table: str, columns: Sequence[str]) -> Counter[tuple[str, ...]]:
+        """Return how often each combination of some columns' values, as text, stands in any table.
+
+        Args:
+            table: ``schema.table``; not one of ours, perhaps.
+            columns: Names of its columns.
+        """
+        texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in columns)
+        query = sql.SQL("SELECT count(*), {} FROM {} GROUP BY {}").format(
+            texts, sql.Identifier(*table.split(".")), sql.SQL(", ").join(map(sql.Identifier, columns))
+        )
+        with self._connected() as connection:
+            return Counter({tuple(values): count for count, *values in connection.execute(query)})
 
     @contextmanager
     def hold_snapshot(self) -> Iterator[Snapshot]:
