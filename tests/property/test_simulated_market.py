@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given, settings
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 from coinstream.adapters.coinbase_advanced import AdvancedTradeAdapter
 from coinstream.adapters.dialect import Frame
 from coinstream.messages import Trade
+from coinstream.simulator.coinbase_publisher import CoinbasePublisher
 from coinstream.simulator.market import Market, MarketEvent
 from coinstream.simulator.products import PRODUCTS
-from coinstream.simulator.publisher import Publisher, Session
 from coinstream.simulator.routes import reply_to
+from coinstream.simulator.schedule import Schedule
 
 START_TIME_US = 1_780_000_000_000_000
 
@@ -92,6 +94,19 @@ def test_trade_ids_count_up_from_the_start_time_without_holes(seed: int, symbols
         assert times == sorted(times)
 
 
+class CalledOutlet:
+    """Calls a function with each message."""
+
+    def __init__(self, receive: Callable[[bytes], None]) -> None:
+        self._receive = receive
+
+    def send(self, message: bytes, *, is_market_data: bool) -> None:  # noqa: ARG002
+        self._receive(message)
+
+    def close(self, reason: str) -> None:
+        raise AssertionError(reason)
+
+
 def fold(books: dict[str, dict[str, dict[str, str]]], message: dict[str, Any]) -> None:
     """Keep books as a client would: plain dicts of the venue's texts."""
     for event in message["events"] if message["channel"] == "l2_data" else []:
@@ -109,7 +124,7 @@ def fold(books: dict[str, dict[str, dict[str, str]]], message: dict[str, Any]) -
 @given(seed=seeds, symbols=symbol_lists, joins_at_ms=st.integers(min_value=0, max_value=300))
 def test_snapshot_and_updates_fold_to_the_servers_own_book(seed: int, symbols: list[str], joins_at_ms: int) -> None:
     market = Market(rng=random.Random(seed), start_time_us=START_TIME_US, symbols=symbols)
-    publisher = Publisher(market, start_time_us=START_TIME_US, rate=2000)
+    publisher = CoinbasePublisher(Schedule(market, start_time_us=START_TIME_US, rate=2000))
     books: dict[str, dict[str, dict[str, str]]] = {}
     sequences: list[int] = []
 
@@ -118,10 +133,9 @@ def test_snapshot_and_updates_fold_to_the_servers_own_book(seed: int, symbols: l
         sequences.append(decoded["sequence_num"])
         fold(books, decoded)
 
-    session = Session(receive)
-    publisher.sessions[session] = None
+    session = publisher.connect("/", CalledOutlet(receive))
     publisher.advance(joins_at_ms * 1_000_000)
-    publisher.handle(session, json.dumps({"type": "subscribe", "channel": "level2", "product_ids": symbols}).encode())
+    session.receive(json.dumps({"type": "subscribe", "channel": "level2", "product_ids": symbols}).encode())
     for elapsed_ms in range(joins_at_ms + 20, joins_at_ms + 300, 20):
         publisher.advance(elapsed_ms * 1_000_000)
     for symbol in symbols:
@@ -137,20 +151,19 @@ def test_snapshot_and_updates_fold_to_the_servers_own_book(seed: int, symbols: l
 @given(seed=seeds, symbols=symbol_lists)
 def test_adapter_reads_back_exactly_the_trades_that_the_market_made(seed: int, symbols: list[str]) -> None:
     market = Market(rng=random.Random(seed), start_time_us=START_TIME_US, symbols=symbols)
-    publisher = Publisher(market, start_time_us=START_TIME_US, rate=1000)
+    publisher = CoinbasePublisher(Schedule(market, start_time_us=START_TIME_US, rate=1000))
     adapter = AdvancedTradeAdapter("coinbase")
     received: list[Any] = []
 
     def receive(data: bytes, url: str = "wss://advanced-trade-ws.coinbase.com", connection: str = "ws.1") -> None:
         transport = "ws" if connection == "ws.1" else "http"
-        received.extend(adapter.receive(Frame(publisher.time_us, connection, url, transport, data)))
+        received.extend(adapter.receive(Frame(publisher.schedule.time_us, connection, url, transport, data)))
 
     products = "/api/v3/brokerage/market/products"
     receive(reply_to(products, publisher).body, f"https://api.coinbase.com{products}", "http.1")
-    session = Session(receive)
-    publisher.sessions[session] = None
+    session = publisher.connect("/", CalledOutlet(receive))
     for request in adapter.subscriptions(symbols, ["trades", "quotes", "books"]):
-        publisher.handle(session, request.encode())
+        session.receive(request.encode())
     for elapsed_ms in range(50, 501, 50):
         publisher.advance(elapsed_ms * 1_000_000)
     assert not [event for event in received if isinstance(event, Exception)]

@@ -182,17 +182,38 @@ def simulate_exchange(
     symbols: Annotated[str | None, typer.Option(help="BASE-QUOTE, with commas; default all it knows")] = None,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="of the WebSocket; 0 for a free one")] = 0,
     http_port: Annotated[int, typer.Option(min=0, max=65_535, help="of the REST routes; 0 for a free one")] = 0,
+    protocol: Annotated[str, typer.Option(help="coinbase or binance")] = "coinbase",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=VALUE",
+            help="what goes wrong, repeatable: drop, duplicate, reorder, corrupt, jump (the probability for a frame), "
+            "half-open (seconds until a connection falls silent), too-many-requests (the probability for a request)",
+        ),
+    ] = None,
 ) -> None:
-    """Run an exchange that speaks Coinbase Advanced Trade, and the asset sources' REST routes.
+    """Run an exchange that speaks a venue's public protocol, and the asset sources' REST routes.
 
-    Prints its two addresses as one JSON line on stdout once both ports listen.
+    Prints its two addresses as one JSON line on stdout once both ports listen, and at the end a line on stderr that
+    says what it did.
     """
+    from coinstream.simulator import parse_faults
+
     telemetry.configure_logging(level=settings_room.load().log_level)
-    chosen = [symbol.strip().upper() for symbol in symbols.split(",")] if symbols else None
-    asyncio.run(_simulate(rate=rate, seed=seed, symbols=chosen, websocket_port=port, http_port=http_port))
+    asyncio.run(
+        _simulate(
+            protocol=protocol,
+            rate=rate,
+            seed=seed,
+            symbols=[symbol.strip().upper() for symbol in symbols.split(",")] if symbols else None,
+            faults=parse_faults(fault or []),
+            websocket_port=port,
+            http_port=http_port,
+        )
+    )
 
 
-async def _simulate(*, rate: float, seed: int, symbols: list[str] | None, websocket_port: int, http_port: int) -> None:
+async def _simulate(**options: Any) -> None:
     import json
 
     from coinstream.simulator import SimulatorAddresses, serve
@@ -201,12 +222,8 @@ async def _simulate(*, rate: float, seed: int, symbols: list[str] | None, websoc
         print(json.dumps(addresses._asdict()), flush=True)
 
     await serve(
-        websocket_port=websocket_port,
-        http_port=http_port,
-        seed=seed,
-        rate=rate,
+        **options,
         start_time_us=time.time_ns() // 1000,
-        symbols=symbols,
         on_ready=announce,
         stop=await _stop_of_loop(),
     )

@@ -18,6 +18,7 @@ from coinstream.simulator.products import Product, decimal_text
 
 __all__ = [
     "CHANNELS",
+    "MARKET_CHANNELS",
     "Request",
     "envelope",
     "error_message",
@@ -40,6 +41,7 @@ CHANNELS: Mapping[str, str] = {
     "ticker": "ticker",
     "heartbeats": "heartbeats",
 }
+MARKET_CHANNELS = frozenset({"level2", "market_trades", "ticker"})
 
 
 class Request(msgspec.Struct, frozen=True):

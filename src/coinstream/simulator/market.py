@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from coinstream.simulator.order_book import BookSide, OrderBook
-from coinstream.simulator.products import Product, select_products
+from coinstream.simulator.products import PRODUCTS, Product, select_products
 
 __all__ = ["InstrumentMarket", "LevelChange", "Market", "MarketEvent", "SimulatedTrade"]
 
@@ -191,7 +191,8 @@ class Market:
         rng: Where all chance comes from.
         start_time_us: Time of the start; trade ids count up from it. Some trades are made before it, for the snapshot
             of recent trades that a venue sends first.
-        symbols: Which of `PRODUCTS` to trade; None for all.
+        symbols: Which of the products to trade; None for all.
+        products: What the venue lists.
 
     Attributes:
         instruments: By symbol, in the order asked for.
@@ -201,11 +202,18 @@ class Market:
         SettingsError: A symbol is unknown or named twice.
     """
 
-    def __init__(self, *, rng: random.Random, start_time_us: int, symbols: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        rng: random.Random,
+        start_time_us: int,
+        symbols: Sequence[str] | None = None,
+        products: tuple[Product, ...] = PRODUCTS,
+    ) -> None:
         self._rng = rng
-        products = select_products(None if symbols is None else tuple(symbols))
         self.instruments = {
-            product.symbol: InstrumentMarket(product, rng=rng, start_time_us=start_time_us) for product in products
+            product.symbol: InstrumentMarket(product, rng=rng, start_time_us=start_time_us)
+            for product in select_products(None if symbols is None else tuple(symbols), products)
         }
         self._by_activity = [
             instrument for instrument in self.instruments.values() for _ in range(instrument.product.activity)

@@ -80,15 +80,15 @@ PRODUCTS: tuple[Product, ...] = (
 )
 
 
-def select_products(symbols: tuple[str, ...] | None) -> tuple[Product, ...]:
-    """Return the named products in the order named, or all of them for ``None``.
+def select_products(symbols: tuple[str, ...] | None, products: tuple[Product, ...] = PRODUCTS) -> tuple[Product, ...]:
+    """Return the named ones of a venue's products in the order named, or all of them for ``None``.
 
     Raises:
         SettingsError: A symbol is not simulated, is named twice, or none is named.
     """
     if symbols is None:
-        return PRODUCTS
-    known = {product.symbol: product for product in PRODUCTS}
+        return products
+    known = {product.symbol: product for product in products}
     allowed = f"name each symbol once, out of {', '.join(known)}"
     for symbol in symbols:
         if symbol not in known:

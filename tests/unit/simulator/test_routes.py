@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from coinstream.simulator.assets import ASSETS
+from coinstream.simulator.coinbase_publisher import CoinbasePublisher
 from coinstream.simulator.market import Market
 from coinstream.simulator.publisher import Publisher
 from coinstream.simulator.routes import reply_to
+from coinstream.simulator.schedule import Schedule
 
 START_TIME_US = 1_780_000_000_000_000
 
@@ -17,7 +19,7 @@ START_TIME_US = 1_780_000_000_000_000
 @pytest.fixture
 def publisher() -> Publisher:
     market = Market(rng=random.Random(3), start_time_us=START_TIME_US)
-    publisher = Publisher(market, start_time_us=START_TIME_US, rate=1000)
+    publisher = CoinbasePublisher(Schedule(market, start_time_us=START_TIME_US, rate=1000))
     publisher.advance(250_000_000)
     return publisher
 
@@ -48,7 +50,7 @@ def test_product_ticker_lists_the_newest_trades_first(publisher: Publisher) -> N
 
 
 def test_both_asset_sources_follow_the_simulated_market(publisher: Publisher) -> None:
-    bitcoin = publisher.market.instruments["BTC-USD"]
+    bitcoin = publisher.schedule.market.instruments["BTC-USD"]
     price = Decimal(bitcoin.product.price_text(bitcoin.last_ticks))
     assert price != Decimal("97345.21")  # it has moved
     paprika = {ticker["id"]: ticker for ticker in body_of("/v1/tickers", publisher)}

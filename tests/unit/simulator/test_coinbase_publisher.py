@@ -2,37 +2,41 @@ import json
 import random
 from typing import Any
 
+from coinstream.simulator.coinbase_publisher import CoinbasePublisher
 from coinstream.simulator.market import Market
-from coinstream.simulator.publisher import Publisher, Session
+from coinstream.simulator.schedule import Schedule
 
 START_TIME_US = 1_780_000_000_000_000
 MS = 1_000_000  # nanoseconds
 
 
 class Client:
-    """A session whose messages are kept."""
+    """An outlet that keeps the messages of its session."""
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: CoinbasePublisher) -> None:
         self.messages: list[dict[str, Any]] = []
-        self.publisher = publisher
-        self.session = Session(self.receive)
-        publisher.sessions[self.session] = None
+        self.at_risk: list[bool] = []
+        self.session = publisher.connect("/", self)
 
-    def receive(self, message: bytes) -> None:
+    def send(self, message: bytes, *, is_market_data: bool) -> None:
         self.messages.append(json.loads(message))
+        self.at_risk.append(is_market_data)
+
+    def close(self, reason: str) -> None:
+        raise AssertionError(reason)
 
     def request(self, type_: str, channel: str, *symbols: str) -> None:
         body = {"type": type_, "channel": channel, "product_ids": list(symbols)}
-        self.publisher.handle(self.session, json.dumps(body).encode())
+        self.session.receive(json.dumps(body).encode())
 
     def take(self) -> list[dict[str, Any]]:
         taken, self.messages = self.messages, []
         return taken
 
 
-def publisher_of(rate: float, *symbols: str) -> Publisher:
+def publisher_of(rate: float, *symbols: str) -> CoinbasePublisher:
     market = Market(rng=random.Random(7), start_time_us=START_TIME_US, symbols=symbols or None)
-    return Publisher(market, start_time_us=START_TIME_US, rate=rate)
+    return CoinbasePublisher(Schedule(market, start_time_us=START_TIME_US, rate=rate))
 
 
 def test_snapshot_comes_before_the_subscriptions_answer_and_both_are_counted() -> None:
@@ -147,7 +151,7 @@ def test_unsubscribed_product_is_heard_of_no_more() -> None:
 
 def test_bad_request_is_answered_with_an_error_and_leaves_the_sequence() -> None:
     client = Client(publisher_of(1, "BTC-USD"))
-    client.publisher.handle(client.session, b"{")
+    client.session.receive(b"{")
     client.request("subscribe", "level2", "NOPE-USD")
     client.request("subscribe", "heartbeats")
     first, second, third = client.take()
@@ -156,11 +160,49 @@ def test_bad_request_is_answered_with_an_error_and_leaves_the_sequence() -> None
     assert third["sequence_num"] == 0
 
 
-def test_market_far_behind_its_schedule_skips_events_and_counts_them() -> None:
-    publisher = publisher_of(100, "BTC-USD")
+def test_market_data_is_at_risk_and_nothing_else_is() -> None:
+    """So a run with faults always gets going: what was asked for is always answered."""
+    publisher = publisher_of(1000, "BTC-USD")
+    client = Client(publisher)
+    for channel in ("level2", "market_trades", "ticker"):
+        client.request("subscribe", channel, "BTC-USD")
+    client.request("subscribe", "heartbeats")
+    client.session.receive(b"{")
+    publisher.advance(1_000 * MS)
+    kinds = {
+        (message.get("channel"), is_at_risk)
+        for message, is_at_risk in zip(client.messages, client.at_risk, strict=True)
+    }
+    assert kinds == {
+        ("l2_data", True),
+        ("market_trades", True),
+        ("ticker", True),
+        ("heartbeats", False),
+        ("subscriptions", False),
+        (None, False),
+    }
+
+
+def test_sequence_leaves_out_numbers_before_market_data_only() -> None:
+    market = Market(rng=random.Random(7), start_time_us=START_TIME_US, symbols=["BTC-USD"])
+    skips = iter([0, 3, 0, 5])
+    publisher = CoinbasePublisher(Schedule(market, start_time_us=START_TIME_US, rate=100), skip=lambda: next(skips))
+    client = Client(publisher)
+    client.request("subscribe", "level2", "BTC-USD")
     publisher.advance(100 * MS)
-    assert (publisher.events_published, publisher.events_skipped) == (10, 0)
-    publisher.advance(5_100 * MS)
-    assert (publisher.events_published, publisher.events_skipped) == (11, 499)
-    publisher.advance(5_200 * MS)
-    assert (publisher.events_published, publisher.events_skipped) == (21, 499)
+    client.request("subscribe", "heartbeats")
+    publisher.advance(150 * MS)
+    publisher.advance(200 * MS)
+    assert [message["sequence_num"] for message in client.messages] == [0, 1, 5, 6, 7, 13]
+    assert next(skips, None) is None
+
+
+def test_client_that_is_gone_is_sent_nothing() -> None:
+    publisher = publisher_of(1000, "BTC-USD")
+    client = Client(publisher)
+    client.request("subscribe", "level2", "BTC-USD")
+    assert client.session.has_subscribed
+    client.take()
+    client.session.end()
+    publisher.advance(200 * MS)
+    assert client.take() == []
