@@ -12,6 +12,7 @@ from coinstream.adapters import BookUpdate, Channel, Frame, Gap, Subscribed, Ven
 from coinstream.errors import RefusedError
 from coinstream.market.book import OrderBook, is_due
 from coinstream.market.coverage import CoverageFold
+from coinstream.market.told import ToldCoverage
 from coinstream.messages import MINUTE_US, BookSnapshot, Coverage, Instrument, Message, Provenance, Quote, Trade
 
 TICK_US = 100_000
@@ -100,6 +101,9 @@ class MarketStream:
         self._books: dict[str, _Book] = {}
         self._coverage = CoverageFold(adapter.venue)
         self._ended: list[Coverage] = []
+        self._told = ToldCoverage()
+        self._heard_us: dict[str, int] = {}  # of a connection: when its last frame came
+        self._traded_us: dict[str, int] = {}  # of a symbol: when its last trade came
         self._next_tick_us = 0
         self._newest_us = 0
         self._takers: dict[type[Any], Callable[[Any, _Work], None]] = {
@@ -122,6 +126,8 @@ class MarketStream:
 
     def closed(self, connection: str, time_us: int) -> None:
         """Note that a connection is gone: its books are not published until they come anew."""
+        heard_us = self._heard_us.pop(connection, time_us)
+        self._told.doubt(self._coverage.carried_by(connection), heard_us, "disconnected")
         self._ended.extend(self._coverage.advance(time_us))  # what ended before was still connected
         self._coverage.disconnected(connection)
         for symbol, book in self._books.items():
@@ -169,6 +175,8 @@ class MarketStream:
 
         A book that was published at this very time and has not changed since is not repeated.
         """
+        for connection, heard_us in self._heard_us.items():  # what they have not brought yet will not come
+            self._told.doubt(self._coverage.carried_by(connection), heard_us, "disconnected")
         messages = self._minutes(now_us)
         for symbol, book in self._books.items():
             if book.is_valid and (book.has_changed or book.published_us != now_us):
@@ -182,11 +190,14 @@ class MarketStream:
         for symbol, book in self._books.items():
             self._invalidate(symbol, book, is_gap=False)
         self._coverage = CoverageFold(self.adapter.venue)
+        self._told = ToldCoverage()
+        self._heard_us.clear()
+        self._traded_us.clear()
         self._newest_us, self._next_tick_us = now_us, 0
         return messages
 
     def _minutes(self, now_us: int) -> list[Message]:
-        messages: list[Message] = [*self._ended, *self._coverage.advance(now_us)]
+        messages: list[Message] = [*self._told.tell([*self._ended, *self._coverage.advance(now_us)])]
         self._ended.clear()
         return messages
 
@@ -206,11 +217,13 @@ class MarketStream:
                 received.messages.append(event)
             elif isinstance(event, RefusedError):
                 received.refusals.append(event)
+        self._heard_us[work.frame.connection] = work.frame.received_time_us
 
     def _take_trade(self, trade: Trade, work: _Work) -> None:
         work.received.messages.append(trade)
         if trade.provenance != "backfill":  # those belong to minutes before this one
             frame = work.frame
+            self._traded_us[trade.symbol] = frame.received_time_us
             self._coverage.count(
                 "trades", trade.symbol, trade.trade_id, connection=frame.connection, time_us=frame.received_time_us
             )
@@ -252,7 +265,9 @@ class MarketStream:
 
     def _take_gap(self, gap: Gap, work: _Work) -> None:
         """Spread a gap over the channels and symbols it may concern."""
+        heard_us = self._last_heard_us(gap, work.frame.received_time_us)
         for channel, symbol in self._concerned(gap):
+            self._told.doubt([(channel, symbol)], heard_us, "gap")
             work.received.gaps.append(gap._replace(channel=channel, symbol=symbol))
             if channel != "books":
                 self._coverage.gap(channel, symbol)
@@ -269,6 +284,16 @@ class MarketStream:
                 book.is_awaited = True
                 if book.asked_us is None or work.frame.received_time_us - book.asked_us >= ASK_AGAIN_US:
                     work.unsure.append(symbol)
+
+    def _last_heard_us(self, gap: Gap, now_us: int) -> int:
+        """Return when the last thing came before what was missed.
+
+        Trade ids of one symbol that leave some out say nothing of when: since the trade before. Anything
+        else was missed after the last frame of its connection.
+        """
+        if gap.channel == "trades" and gap.symbol is not None:
+            return self._traded_us.get(gap.symbol, now_us)
+        return self._heard_us.get(gap.connection, now_us)
 
     def _concerned(self, gap: Gap) -> Iterable[tuple[Channel, str]]:
         if gap.channel is not None and gap.symbol is not None:

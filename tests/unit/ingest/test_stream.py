@@ -9,6 +9,7 @@ import pytest
 
 from coinstream.adapters import CHANNELS, Frame, Gap, dialects_of_venue
 from coinstream.ingest.stream import ASK_AGAIN_US, MarketStream, Received
+from coinstream.market.told import LATE_US
 from coinstream.messages import BookSnapshot, Coverage, Message, Trade
 
 START = 1767322980_000000  # the start of a minute
@@ -37,6 +38,9 @@ class Feed:
 
     def snapshot(self, time_us: int, symbol: str = "BTC-USD", **more: Any) -> Received:
         return self.book(time_us, "bid 100 1", "offer 101 1", kind="snapshot", symbol=symbol, **more)
+
+    def heartbeat(self, time_us: int, *, connection: str = "ws.1") -> Received:
+        return self.send(time_us, "heartbeats", {"heartbeat_counter": 1}, connection=connection)
 
     def trade(self, time_us: int, trade_id: str, *, kind: str = "update") -> Received:
         trade = {"product_id": "BTC-USD", "trade_id": trade_id, "price": "1", "size": "1", "side": "BUY"}
@@ -254,7 +258,8 @@ def test_coverage_counts_live_trades_with_first_and_last_id() -> None:
     feed.trade(START, "9")
     feed.trade(START + 1, "10")
     assert coverage(feed.stream.tick(START + MINUTE)) == {("trades", "BTC-USD", 0): ("complete", 2, "9", "10")}
-    assert coverage(feed.stream.finish(START + MINUTE + SECOND)) == {
+    feed.heartbeat(START + MINUTE + LATE_US)
+    assert coverage(feed.stream.finish(START + MINUTE + LATE_US)) == {
         ("trades", "BTC-USD", 1): ("disconnected", 0, None, None)
     }
 
@@ -265,7 +270,8 @@ def test_gap_of_books_lasts_through_minutes_until_the_new_snapshot() -> None:
     found: dict[Any, Any] = {}
     for minute in range(4):
         if minute == 1:
-            found |= coverage(feed.book(START + minute * MINUTE + 1, "bid 999 1").messages)
+            found |= coverage(feed.heartbeat(START + minute * MINUTE + LATE_US).messages)
+            found |= coverage(feed.book(START + minute * MINUTE + LATE_US + 1, "bid 999 1").messages)
         if minute == 2:
             found |= coverage(feed.snapshot(START + minute * MINUTE + SECOND).messages)
         found |= coverage(feed.stream.tick(START + minute * MINUTE + 30 * SECOND))
@@ -279,13 +285,59 @@ def test_gap_of_books_lasts_through_minutes_until_the_new_snapshot() -> None:
     ]
 
 
-def test_minute_that_ended_before_the_connection_closed_stays_complete() -> None:
+def test_minute_that_was_heard_past_its_end_stays_complete_when_the_connection_closes() -> None:
     feed = Feed()
     feed.trade(START - 1, "1")
     feed.stream.tick(START)
-    feed.stream.closed("ws.1", START + MINUTE + 1)
-    assert coverage(feed.stream.tick(START + MINUTE + SECOND))["trades", "BTC-USD", 0][0] == "complete"
+    feed.heartbeat(START + MINUTE + LATE_US)
+    feed.stream.closed("ws.1", START + MINUTE + LATE_US + 1)
+    assert coverage(feed.stream.tick(START + MINUTE + 3 * SECOND)) == {}
     assert coverage(feed.stream.tick(START + 2 * MINUTE))["trades", "BTC-USD", 1][0] == "disconnected"
+
+
+def test_minute_in_whose_end_a_connection_fell_silent_is_told_again_when_it_is_given_up() -> None:
+    feed = Feed()
+    feed.trade(START - 1, "1")
+    feed.stream.tick(START)
+    feed.trade(START + 50 * SECOND, "2")
+    assert coverage(feed.stream.tick(START + MINUTE))["trades", "BTC-USD", 0] == ("complete", 1, "2", "2")
+    feed.stream.closed("ws.1", START + 80 * SECOND)  # 30 s of silence
+    assert coverage(feed.stream.tick(START + 81 * SECOND)) == {
+        ("trades", "BTC-USD", 0): ("disconnected", 1, "2", "2"),
+    }
+
+
+def test_frame_lost_at_a_minutes_turn_makes_both_minutes_a_gap() -> None:
+    feed = Feed()
+    feed.trade(START - 1, "1")
+    feed.stream.tick(START)
+    feed.heartbeat(START + MINUTE - SECOND)
+    assert coverage(feed.stream.tick(START + MINUTE))["trades", "BTC-USD", 0][0] == "complete"
+    feed.sequence += 1  # its trades may be of either minute
+    feed.heartbeat(START + MINUTE + SECOND)
+    found = coverage(feed.stream.tick(START + 2 * MINUTE))
+    assert found["trades", "BTC-USD", 0][0] == "gap"
+    assert found["trades", "BTC-USD", 1][0] == "gap"
+
+
+def test_frame_lost_well_within_a_minute_leaves_the_minute_before_complete() -> None:
+    feed = Feed()
+    feed.trade(START - 1, "1")
+    feed.stream.tick(START)
+    feed.stream.tick(START + MINUTE)
+    feed.heartbeat(START + MINUTE + LATE_US)
+    feed.sequence += 1
+    feed.heartbeat(START + MINUTE + LATE_US + 1)
+    found = coverage(feed.stream.tick(START + 2 * MINUTE))
+    assert found == {("trades", "BTC-USD", 1): ("gap", 0, None, None)}
+
+
+def test_feed_that_stops_at_a_minutes_turn_does_not_vouch_for_the_minute_before() -> None:
+    feed = Feed()
+    feed.trade(START - 1, "1")
+    feed.stream.tick(START)
+    feed.heartbeat(START + MINUTE - 1)
+    assert coverage(feed.stream.finish(START + MINUTE + 1))["trades", "BTC-USD", 0][0] == "disconnected"
 
 
 def test_simulated_provenance_takes_the_place_of_live() -> None:
