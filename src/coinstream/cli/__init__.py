@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from coinstream.cli import dead_letters, demo, processes, prove, recordings, servers
+from coinstream.cli import dead_letters, demo, processes, prove, recordings, servers, trace
 from coinstream.cli.workers import stop_with_stdin
 from coinstream.errors import CoinstreamError, SettingsError
 
@@ -41,6 +41,7 @@ app.command("ingest")(processes.ingest)
 app.add_typer(processes.sink, name="sink")
 app.add_typer(processes.simulate, name="simulate")
 app.command("normalise")(recordings.normalise)
+app.command("trace")(trace.trace)
 app.add_typer(dead_letters.dead_letters, name="dead-letters")
 
 
