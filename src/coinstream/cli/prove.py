@@ -44,6 +44,7 @@ FOLDER = "prove"
 ALONE = "postgresql-alone"
 OUTAGE_S = 15.0
 LEAST_SECONDS = 30.0
+DEFAULT_FAULTS = ("drop=0.01",)
 POISON = b'{"price": "\xff\xfe\x00 no decoder accepts this \x80'
 TRADES = BY_NAME["market.trades"]
 TOLD_EVERY_S = 10.0
@@ -75,7 +76,7 @@ class Plan:
     seconds: float
     rate: float
     seed: int
-    drop: float
+    faults: tuple[str, ...]
     beside: tuple[str, ...]
 
 
@@ -85,7 +86,10 @@ def prove(
     ] = 75,
     rate: Annotated[float, typer.Option(min=1, max=200_000, help="the simulator's market events a second")] = 1000,
     seed: Annotated[int, typer.Option(help="decides the market and the moments of the faults")] = 1,
-    drop: Annotated[float, typer.Option(min=0, max=0.5, help="the share of frames that the feed loses")] = 0.01,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND=VALUE", help="what the feed does wrong, as `simulate exchange --fault`; repeatable"),
+    ] = None,
     beside: Annotated[
         str | None, typer.Option(help="command of the plain script to run beside (benchmarks/plain_script.py)")
     ] = None,
@@ -96,13 +100,17 @@ def prove(
     Exit status 0 only if coinstream lost and doubled nothing, named every hole of the feed and kept the
     poison's bytes. What the plain script loses does not change it.
     """
+    from coinstream.simulator import parse_faults
+
     settings = settings_room.load()
     telemetry.configure_logging(level="warning")
+    faults = tuple(fault or DEFAULT_FAULTS)
+    parse_faults(faults)  # what cannot be read is said before anything is started
     if settings.local_kafka == "noida":
         raise SettingsError("COINSTREAM_LOCAL_KAFKA", "noida", "the proof is of Apache Kafka")
     # SIGTERM unwinds everything as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    plan = Plan(seconds, rate, seed, drop, tuple(shlex.split(beside or "")))
+    plan = Plan(seconds, rate, seed, faults, tuple(shlex.split(beside or "")))
     with ExitStack() as cleanup:
         summary = Proof(settings, plan, cleanup).run()
     if as_json:
@@ -136,8 +144,9 @@ class Proof:
         feeds = stack.start_simulated_feeds(
             rate=self._plan.rate,
             seed=self._plan.seed,
-            options=("--fault", f"drop={self._plan.drop}") if self._plan.drop else (),
+            options=[word for fault in self._plan.faults for word in ("--fault", fault)],
         )
+        tell(f"the feed begins: {self._plan.rate:g} events/s for {self._plan.seconds:g} s, seed {self._plan.seed}")
         began = time.monotonic()
         self._disturb(feeds, plain, lag, addresses.kafka_bootstrap)
         fed_s = time.monotonic() - began
@@ -280,6 +289,7 @@ class Proof:
                 "unnamed": [hole._asdict() for hole in unnamed],
                 "minutes": Counter(word.status for word in run.coverage.values() if word.channel == "trades"),
             },
+            "frames": self._stack.frames(),
             "plain_script": plain.figures({key[1:3] for key in run.trades}) if plain else None,
             "faults": self._faults,
             "disagreements": comparison.disagreements,

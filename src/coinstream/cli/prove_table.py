@@ -16,7 +16,9 @@ def print_summary(summary: dict[str, Any]) -> None:
     lines = [f"{fault['at_s']:6.1f} s  {fault['what']}" for fault in summary["faults"]]
     minutes = ", ".join(f"{count} {status}" for status, count in sorted(holes["minutes"].items()))
     every = sum(summary["messages"].values())
+    wrong = ", ".join(f"{kind} {count:,}" for kind, count in summary["frames"].items() if kind != "sent")
     lines += [
+        f"frames that the exchange sent: {summary['frames']['sent']:,}; what it did wrong: {wrong or 'nothing'}",
         f"a hole is a run of trades that the feed never brought: {holes['trades_missed']:,} trades in all",
         f"coverage of trades, by symbol and minute: {minutes}",
         f"every kind of message: {every:,}, disagreements with the log: {len(summary['disagreements'])}",

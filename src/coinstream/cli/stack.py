@@ -88,30 +88,36 @@ class Stack:
         """Start a sink, the first time or after it was killed."""
         self.sinks[name] = self.child(name, *SINKS[name])
 
-    def start_simulated_feeds(
-        self, *, rate: float, seed: int, options: Sequence[str] = (), poll: bool = True
-    ) -> list[Child]:
+    def start_simulated_feeds(self, *, rate: float, seed: int, options: Sequence[str] = ()) -> list[Child]:
         """Start a simulated exchange and what reads it; return them in the order in which they should end.
 
         Args:
             rate: Market events a second.
             seed: Decides the market.
             options: More of the simulator's command.
-            poll: Whether its asset sources are polled too.
         """
         simulator = self.child(
             SIMULATOR,
             "simulate", "exchange", "--rate", str(rate), "--seed", str(seed), *options,
+            environment={f"{settings_room.PREFIX}LOG_LEVEL": "info"},  # its last line says what it did
             capture=True,
         )  # fmt: skip
         urls = json.loads(simulator.first_line())
         names = ("COINBASE_REST", "COINPAPRIKA", "COINGECKO")
         rest = {f"{settings_room.PREFIX}{name}_URL": urls["http_url"] for name in names}
         rest[f"{settings_room.PREFIX}COINBASE_WEBSOCKET_URL"] = urls["websocket_url"]
-        feeds = [self.child("ingest", "ingest", "--simulated", environment=rest)]
-        if poll:
-            feeds.append(self.child("poll", "ingest", "--poll", environment=rest))
-        return [*feeds, simulator]
+        return [
+            self.child("ingest", "ingest", "--simulated", environment=rest),
+            self.child("poll", "ingest", "--poll", environment=rest),
+            simulator,
+        ]
+
+    def frames(self) -> dict[str, int]:
+        """Return what the simulated exchange says that it did, once it has ended: frames sent, and faults by kind."""
+        lines = (self.logs / f"{SIMULATOR}.log").read_text(errors="replace").splitlines()
+        ended = next((line for line in reversed(lines) if '"simulator.ended"' in line), "{}")
+        done = json.loads(ended)
+        return {"sent": done.get("frames", 0), **done.get("faults", {})}
 
     def lag(self) -> Lag:
         """Return what tells how far the stores lag."""
