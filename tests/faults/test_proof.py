@@ -14,7 +14,6 @@ import pytest
 
 from command_line import PROGRAM, run
 
-
 # A script beside that copies the first trades twice and gives up: what it does must show in its figures, and
 # change nothing else.
 BESIDE = """
@@ -37,10 +36,9 @@ raise SystemExit("enough")
 @pytest.mark.timeout(240)
 def test_proof_finds_nothing_lost_nothing_doubled_and_every_hole_named(tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text(BESIDE)
-    done = run(
-        "prove", "--beside", f"{sys.executable} beside.py", "--seconds", "30", "--rate", "300", "--seed", "7", "--fault", "drop=0.02", "--json",
-        folder=tmp_path, timeout_s=200,
-    )  # fmt: skip
+    beside = f"{sys.executable} beside.py"
+    options = ("--seconds", "30", "--rate", "300", "--seed", "7", "--fault", "drop=0.02")
+    done = run("prove", "--beside", beside, *options, "--json", folder=tmp_path, timeout_s=200)
     assert done.returncode == 0, done.stderr
     summary: dict[str, Any] = json.loads(done.stdout)
     assert summary["proved"]

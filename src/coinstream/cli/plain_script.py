@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from coinstream.errors import FatalError
 from coinstream.local_servers.processes import Plan, Supervised
 
 TABLE = "public.plain_trades"
@@ -119,4 +120,7 @@ class PlainScript:
     def _rows(self) -> Mapping[tuple[str, ...], int]:
         from coinstream.operations import count_rows
 
-        return count_rows(self._database_url, TABLE, ("symbol", "trade_id"))
+        try:
+            return count_rows(self._database_url, TABLE, ("symbol", "trade_id"))
+        except FatalError:  # it never came so far as to make its table
+            return {}

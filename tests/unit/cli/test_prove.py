@@ -39,7 +39,7 @@ def test_faults_come_in_order_and_the_poison_after_postgresql_is_back(seconds: f
         drawn = Schedule.draw(seed, seconds)
         assert drawn == Schedule.draw(seed, seconds)
         assert set(drawn.kills) == {"sink-postgres", "sink-mongodb", "plain-script"}
-        assert 0 < min(drawn.kills.values())
+        assert min(drawn.kills.values()) > 0
         assert max(drawn.kills.values()) < drawn.outage
         assert drawn.outage + OUTAGE_S <= drawn.poison < seconds
 
