@@ -187,12 +187,12 @@ class MarketStream:
     def _begin_anew(self, now_us: int) -> list[Message]:
         """End one recording and begin another that is older: nothing of the first is carried over."""
         messages = self.finish(self._newest_us)
-        for symbol, book in self._books.items():
-            self._invalidate(symbol, book, is_gap=False)
-        self._coverage = CoverageFold(self.adapter.venue)
         self._told = ToldCoverage()
         self._heard_us.clear()
         self._traded_us.clear()
+        for symbol, book in self._books.items():
+            self._invalidate(symbol, book, is_gap=False)
+        self._coverage = CoverageFold(self.adapter.venue)
         self._newest_us, self._next_tick_us = now_us, 0
         return messages
 
