@@ -118,7 +118,7 @@ class World:
         self._connections += 1
         self._wire = Wire(f"ws.{self._connections}", self._misbehaviour.connection(), now_us, self._chance)
         self._session = self._publisher.connect("/", self._wire)
-        self._stream.opened(self._wire.name, now_us)
+        self._stream.receive(Frame(now_us, self._wire.name, "wss://x", "ws", b"", opens=True))
         for text in self._stream.subscriptions(SYMBOLS, CHANNELS):
             self._session.receive(text.encode())
 
