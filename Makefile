@@ -7,10 +7,11 @@ PYTEST := $(BIN)/python -m pytest
 # The tests that fit in five minutes on two cores; `make test-all` runs what they leave out.
 QUICK := not slow
 
-.PHONY: help setup demo test test-all soak check schemas clean
+.PHONY: help setup demo prove test test-all soak check schemas clean
 
 help:
 	@echo "make demo      set up and run everything on this machine; ARGS='--duration 60 --json'"
+	@echo "make prove     two minutes of load and faults, and what coinstream and a plain script made of them"
 	@echo "make test      set up and run the tests that fit in five minutes, real servers included"
 	@echo "make test-all  the rest of the tests: long faults, long properties, end to end"
 	@echo "make soak      ten minutes of the demo: every minute covered, memory bounded"
@@ -22,6 +23,16 @@ setup:
 
 demo: setup
 	@$(BIN)/coinstream demo $(ARGS)
+
+# The plain script's two libraries stand apart: coinstream must not come to lean on them.
+.venv-plain: benchmarks/plain_script.lock
+	@test -x $(BIN)/uv || $(MAKE) --no-print-directory setup
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $@
+	@$(BIN)/uv pip install --quiet --python $@/bin/python --only-binary :all: --require-hashes -r $<
+	@touch $@
+
+prove: setup .venv-plain
+	@$(BIN)/coinstream prove --beside ".venv-plain/bin/python benchmarks/plain_script.py" $(ARGS)
 
 test: setup
 	@$(PYTEST) tests -m "$(QUICK)" $(ARGS)
@@ -46,4 +57,4 @@ schemas: setup
 	@$(BIN)/python tools/write_schemas.py
 
 clean:
-	@rm -rf .venv .coinstream .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-plain .coinstream .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pymongo
+import pytest
 
 from coinstream.kafka import Producer
 from coinstream.messages import Message
@@ -203,6 +204,17 @@ class Pipeline:
             process.wait()
         with psycopg.connect(self.postgres_admin, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {self.database} WITH (FORCE)")
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, kafka_bootstrap: str, postgres_admin_dsn: str, mongodb_uri: str) -> Iterator[Pipeline]:
+    """Topics, schemas and roles are there; nothing runs."""
+    made = Pipeline(tmp_path / "data", kafka_bootstrap, postgres_admin_dsn, mongodb_uri)
+    try:
+        made.prepare()
+        yield made
+    finally:
+        made.close()
 
 
 def end(process: subprocess.Popen[bytes], *, timeout_s: float = 60) -> None:

@@ -150,8 +150,13 @@ def addresses(settings: Settings, *needed: str) -> Addresses:
     return Addresses(**{n: v.get_secret_value() if isinstance(v, SecretStr) else v or "" for n, v in found.items()})
 
 
-def local_addresses(servers: local_servers.LocalServers) -> Addresses:
-    """Return the addresses of running local servers; empty for one that does not run."""
+def local_addresses(*groups: local_servers.LocalServers) -> Addresses:
+    """Return the addresses of running local servers, of one data folder or several; empty for one that does not run."""
+    each = [asdict(_addresses_of(servers)) for servers in groups]
+    return Addresses(**{name: next(filter(None, (one[name] for one in each)), "") for name in each[0]})
+
+
+def _addresses_of(servers: local_servers.LocalServers) -> Addresses:
     postgres, mongodb, passwords = servers.postgres_admin_dsn or "", servers.mongodb_uri or "", servers.passwords
 
     def of(url: str, role: str) -> str:

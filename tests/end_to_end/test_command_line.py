@@ -4,29 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-PROGRAM = [sys.executable, "-m", "coinstream.cli"]
-FRAMES = Path(__file__).resolve().parents[1] / "frames" / "coinbase"
-
-
-def run(*arguments: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder of its own, with no setting but those given."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COINSTREAM_")}
-    return subprocess.run(
-        [*PROGRAM, *arguments],
-        cwd=folder,
-        env=inherited | {f"COINSTREAM_{name}": value for name, value in settings.items()},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+from command_line import FRAMES, run
 
 
 def test_normalise_prints_messages_with_their_type_and_a_summary_apart(tmp_path: Path) -> None:
@@ -64,6 +46,8 @@ def test_normalise_reads_gzip_and_both_dialects_in_one_run(tmp_path: Path) -> No
         (["sink", "postgres"], {"LOG_LEVEL": "loud"}, 2, ["COINSTREAM_LOG_LEVEL", "loud", "warning"]),
         (["ingest", "--replay", "x", "--speed", "0"], {"KAFKA_BOOTSTRAP": "127.0.0.1:1"}, 2, ["--speed", "max"]),
         (["demo", "--replay", "absent"], {}, 2, ["--replay", "absent"]),
+        (["prove", "--fault", "flood=1"], {}, 2, ["--fault", "flood", "drop"]),
+        (["trace", "v", "BTC-USD", "1"], {}, 1, ["COINSTREAM_KAFKA_BOOTSTRAP", "coinstream local up"]),
         (["local", "status"], {}, 0, ["no local servers", "coinstream local up"]),
     ],
 )

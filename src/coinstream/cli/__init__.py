@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from coinstream.cli import dead_letters, demo, processes, recordings, servers
+from coinstream.cli import dead_letters, demo, processes, prove, recordings, servers, trace
 from coinstream.cli.workers import stop_with_stdin
 from coinstream.errors import CoinstreamError, SettingsError
 
@@ -33,6 +33,7 @@ def _before_any_command(
 
 
 app.command("demo")(demo.demo)
+app.command("prove")(prove.prove)
 app.add_typer(servers.local, name="local")
 app.add_typer(servers.topics, name="topics")
 app.add_typer(servers.stores, name="stores")
@@ -40,6 +41,7 @@ app.command("ingest")(processes.ingest)
 app.add_typer(processes.sink, name="sink")
 app.add_typer(processes.simulate, name="simulate")
 app.command("normalise")(recordings.normalise)
+app.command("trace")(trace.trace)
 app.add_typer(dead_letters.dead_letters, name="dead-letters")
 
 

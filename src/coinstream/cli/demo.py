@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,22 +30,20 @@ import typer
 from coinstream import local_servers, telemetry
 from coinstream import settings as settings_room
 from coinstream.cli.demo_table import DemoTable, Figures, scrape
-from coinstream.cli.servers import migrate_stores, tell
+from coinstream.cli.servers import tell
 from coinstream.cli.signals import stop_on_signals
+from coinstream.cli.stack import SINKS, Stack, check_running, described, end
 from coinstream.cli.workers import Child
-from coinstream.errors import FatalError, SettingsError, TransientError
-from coinstream.sink import MONGODB_GROUP, POSTGRES_GROUP
+from coinstream.errors import SettingsError, TransientError
 
 if TYPE_CHECKING:
     from coinstream.local_servers import LocalServers
     from coinstream.operations import Comparison, Lag
-    from coinstream.settings import Addresses, Settings
+    from coinstream.settings import Settings
 
 LIVE_HOST = "advanced-trade-ws.coinbase.com"
 LIVE_TRY_S = 5.0
 UNATTENDED_S = 60.0
-CATCH_UP_TIMEOUT_S = 300.0
-TELL_EVERY_S = 5.0
 
 
 class Source(StrEnum):
@@ -113,50 +111,24 @@ class Demo:
         self._plan = plan
         self._stop = stop
         self._cleanup = cleanup
-        self._logs = settings.data_folder / "logs"
-        self._sinks: list[Child] = []
-        self._ports: dict[str, int] = {}
-        self._environment: dict[str, str] = {}
 
     def run(self) -> dict[str, Any]:
         """Go through the steps of the module's docstring and return the summary."""
-        from coinstream.operations import Lag, take_baseline
-
         servers = self._servers()
-        addresses = settings_room.local_addresses(servers)
-        self._prepare(addresses)
-        self._sinks = sinks = self._start_sinks()
-        prefix = self._settings.topic_prefix
-        lag = Lag(
-            kafka_bootstrap=addresses.kafka_bootstrap,
-            topic_prefix=prefix,
-            postgres_url=addresses.postgres_reader_url,
-            postgres_group=prefix + POSTGRES_GROUP,
-            mongodb_group=prefix + MONGODB_GROUP,
-        )
-        self._cleanup.callback(lag.close)
-        if self._catch_up(lag, "what earlier runs left"):
-            raise FatalError(f"the sinks do not catch up with what earlier runs left; see their logs in {self._logs}/")
-        until_s = self._plan.duration_s or 3600.0
-        baseline = take_baseline(
-            kafka_bootstrap=addresses.kafka_bootstrap,
-            topic_prefix=prefix,
-            postgres_url=addresses.postgres_reader_url,
-            mongodb_url=addresses.mongodb_reader_url,
-            mongodb_database=self._settings.mongodb_database,
-            now_us=time.time_ns() // 1000,
-            longest_run_s=until_s + CATCH_UP_TIMEOUT_S + 3600.0,
-        )
-        self._cleanup.callback(baseline.close)
+        self._stack = stack = Stack(self._settings, settings_room.local_addresses(servers), self._cleanup)
+        stack.prepare()
+        stack.start_sinks()
+        lag = stack.lag()
+        baseline = stack.baseline(lag, longest_run_s=self._plan.duration_s or 3600.0)
         began = time.monotonic()
         source, feeds = self._start_feeds()
-        self._watch(feeds, [*sinks, *feeds], lag, source)
+        self._watch(feeds, [*stack.sinks.values(), *feeds], lag, source)
         fed_s = time.monotonic() - began
-        self._end(feeds)
-        left = self._catch_up(lag, "the sinks")
-        latency = {name: scrape(port).latency_ms() for name, port in self._ports.items() if name.startswith("sink")}
+        end(feeds)
+        left = stack.catch_up(lag, "the sinks")
+        latency = {name: scrape(stack.ports[name]).latency_ms() for name in SINKS}
         comparison = baseline.compare(progress=tell)
-        self._end(sinks)
+        end(stack.sinks.values())
         return self._summary(servers, source, comparison, latency) | {
             "lag": left,
             "duration_s": round(fed_s, 1),
@@ -177,73 +149,25 @@ class Demo:
         self._cleanup.callback(servers.stop)
         return servers
 
-    def _prepare(self, addresses: Addresses) -> None:
-        from coinstream.kafka import apply_topics
-
-        changes = apply_topics(addresses.kafka_bootstrap, topic_prefix=self._settings.topic_prefix)
-        tell(f"topics: {len(changes)} changed" if changes else "topics: as they should be")
-        migrate_stores(self._settings, addresses)
-        self._logs.mkdir(parents=True, exist_ok=True)
-        self._ports = {name: _free_port() for name in ("ingest", "poll", POSTGRES_GROUP, MONGODB_GROUP)}
-        # Addresses travel in the environment, where a list of processes does not show their passwords.
-        self._environment = {
-            f"{settings_room.PREFIX}{name.upper()}": value for name, value in asdict(addresses).items() if value
-        }
-
-    def _child(
-        self, name: str, *arguments: str, environment: dict[str, str] | None = None, capture: bool = False
-    ) -> Child:
-        port = self._ports.get(name)
-        child = Child(
-            name,
-            *arguments,
-            *(("--metrics-port", str(port)) if port else ()),
-            log_path=self._logs / f"{name}.log",
-            environment=self._environment | (environment or {}),
-            capture=capture,
-        )
-        self._cleanup.callback(child.join)
-        self._cleanup.callback(child.terminate)
-        return child
-
-    def _start_sinks(self) -> list[Child]:
-        return [
-            self._child(POSTGRES_GROUP, "sink", "postgres"),
-            self._child(MONGODB_GROUP, "sink", "mongodb"),
-        ]
-
     def _start_feeds(self) -> tuple[str, list[Child]]:
         """Start what publishes, and return what it is called and its processes."""
+        stack = self._stack
         if self._plan.recordings:
             names = ", ".join(path.name for path in self._plan.recordings)
             tell(f"source: replay of {names}")
             files = [str(path) for path in self._plan.recordings]
-            return "replay", [self._child("ingest", "ingest", "--speed", "max", "--replay", *files)]
+            return "replay", [stack.child("ingest", "ingest", "--speed", "max", "--replay", *files)]
         source = self._plan.source
         if source is Source.AUTO:
             source = Source.LIVE if _live_venue_answers() else Source.SIMULATED
         if source is Source.LIVE:
             tell("source: Coinbase, live")
-            return "live", [self._child("ingest", "ingest"), self._child("poll", "ingest", "--poll")]
+            return "live", [stack.child("ingest", "ingest"), stack.child("poll", "ingest", "--poll")]
         tell(
             "source: simulated exchange"
             + (" (the live venue cannot be reached)" if self._plan.source is Source.AUTO else "")
         )
-        simulator = self._child(
-            "simulator",
-            "simulate", "exchange", "--rate", str(self._plan.rate), "--seed", str(self._plan.seed),
-            capture=True,
-        )  # fmt: skip
-        urls = json.loads(simulator.first_line())
-        rest = {
-            f"{settings_room.PREFIX}{n}_URL": urls["http_url"] for n in ("COINBASE_REST", "COINPAPRIKA", "COINGECKO")
-        }
-        rest[f"{settings_room.PREFIX}COINBASE_WEBSOCKET_URL"] = urls["websocket_url"]
-        feeds = [
-            self._child("ingest", "ingest", "--simulated", environment=rest),
-            self._child("poll", "ingest", "--poll", environment=rest),
-        ]
-        return "simulated", [*feeds, simulator]
+        return "simulated", stack.start_simulated_feeds(rate=self._plan.rate, seed=self._plan.seed)
 
     def _watch(self, feeds: list[Child], children: list[Child], lag: Lag, source: str) -> None:
         """Show figures until the time is over, the replay is done or somebody stops us."""
@@ -253,44 +177,15 @@ class Demo:
                 elapsed_s = time.monotonic() - began
                 if source == "replay" and not feeds[0].is_running():
                     break
-                for child in children:
-                    if not child.is_running():
-                        raise child.failure()
+                check_running(children)
                 with contextlib.suppress(TransientError):  # the next second's figures will do
                     table.show(self._figures(elapsed_s, source, lag.by_store()))
                 if self._plan.duration_s is not None and elapsed_s >= self._plan.duration_s:
                     break
 
     def _figures(self, elapsed_s: float, source: str, lag_messages: dict[str, int]) -> Figures:
-        scraped = {name: scrape(port) for name, port in self._ports.items()}
+        scraped = {name: scrape(port) for name, port in self._stack.ports.items()}
         return Figures(source=source, elapsed_s=elapsed_s, lag_messages=lag_messages, scraped=scraped)
-
-    def _end(self, children: list[Child]) -> None:
-        """End processes in the order given, each drained before the next is asked."""
-        for child in children:
-            child.terminate()
-            status = child.join()
-            if status != 0:
-                raise child.failure()
-
-    def _catch_up(self, lag: Lag, what: str) -> int:
-        """Wait until both stores have all of the log; return the lag that is left, 0 if in time."""
-        deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
-        told_s = time.monotonic()
-        while True:
-            try:
-                left = sum(lag.by_store().values())
-            except TransientError as error:  # a cluster on its first day is slow to say where its groups stand
-                tell(f"waiting: {error}")
-                left = -1
-            if left == 0 or time.monotonic() > deadline:
-                return left
-            for child in (c for c in self._sinks if not c.is_running()):
-                raise child.failure()
-            if time.monotonic() - told_s > TELL_EVERY_S and left > 0:
-                tell(f"waiting for {what}: {left:,} messages to store")
-                told_s = time.monotonic()
-            time.sleep(0.2)
 
     def _summary(
         self, servers: LocalServers, source: str, comparison: Comparison, latency: dict[str, Any]
@@ -307,18 +202,8 @@ class Demo:
             "dead_letters": comparison.dead_letters,
             "latency_ms": latency,
             "disagreements": comparison.disagreements,
-            "servers": {
-                s.role: {"name": s.name, "version": s.version, "address": s.address, "stand_in": s.stand_in}
-                for s in servers.servers
-            },
+            "servers": described(servers),
         }
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _live_venue_answers() -> bool:

@@ -89,6 +89,11 @@ class Child:
         if self.is_running():
             self._process.send_signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        """End the process in the middle of whatever it does, by SIGKILL, and wait until it is gone."""
+        self._process.kill()
+        self._process.wait()
+
     def join(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """Wait for the end and return the status; kill the process when the time is over."""
         try:

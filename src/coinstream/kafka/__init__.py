@@ -3,7 +3,16 @@
 from coinstream.kafka.batches import RawBatch
 from coinstream.kafka.consumer import BatchConsumer
 from coinstream.kafka.dead_letters import DeadLetter
-from coinstream.kafka.log import committed_positions, end_offsets, read_dead_letters, read_range, start_offsets
+from coinstream.kafka.foreign import publish_foreign
+from coinstream.kafka.log import (
+    committed_positions,
+    end_offsets,
+    offsets_at_time,
+    read_dead_letters,
+    read_range,
+    start_offsets,
+)
+from coinstream.kafka.partitioner import partition_of
 from coinstream.kafka.producer import Producer, UndeliveredError
 from coinstream.kafka.topics import TopicChange, apply_topics, topic_ids
 
@@ -17,6 +26,9 @@ __all__ = [
     "apply_topics",
     "committed_positions",
     "end_offsets",
+    "offsets_at_time",
+    "partition_of",
+    "publish_foreign",
     "read_dead_letters",
     "read_range",
     "start_offsets",

@@ -56,6 +56,29 @@ def end_offsets(
     return _positions(admin, [topic_prefix + topic.name for topic in topics], LATEST)
 
 
+def offsets_at_time(
+    bootstrap: str,
+    topic: Topic,
+    time_us: int,
+    *,
+    topic_prefix: str = "",
+    security: Mapping[str, str] | None = None,
+) -> dict[Partition, LogPosition]:
+    """Return the position of the first record of each partition whose Kafka timestamp is not before a time.
+
+    Where there is none, the position is the partition's end.
+
+    Raises:
+        FatalError: No broker answers, or the topic is missing.
+        TransientError: The cluster took too long.
+    """
+    admin = connect_admin(bootstrap, client_id="coinstream-log", security=security)
+    name = topic_prefix + topic.name
+    found = _positions(admin, [name], OffsetSpec.for_timestamp(max(0, time_us // 1000)))
+    ends = _positions(admin, [name], LATEST)
+    return {it: ends[it] if position.next_offset < 0 else position for it, position in found.items()}
+
+
 def _positions(admin: AdminClient, names: Sequence[str], spec: OffsetSpec) -> dict[Partition, LogPosition]:
     ids = ids_of(admin, names)
     for name in names:

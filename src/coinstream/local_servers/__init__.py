@@ -4,7 +4,7 @@ One data folder holds everything: data, logs, ports, passwords and, while they r
 outlives the command that started it, however that ends, unless it was detached on purpose.
 """
 
-from coinstream.local_servers.lifecycle import ROLES, down, find, start, status
+from coinstream.local_servers.lifecycle import ROLES, down, find, remove, start, status
 from coinstream.local_servers.running import LocalServers, RunningServer
 
-__all__ = ["ROLES", "LocalServers", "RunningServer", "down", "find", "start", "status"]
+__all__ = ["ROLES", "LocalServers", "RunningServer", "down", "find", "remove", "start", "status"]

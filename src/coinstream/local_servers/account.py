@@ -55,7 +55,7 @@ def choose(home: Path, programs: Path, progress: Callable[[str], None]) -> Place
     """
     if os.geteuid() != 0:
         return Place(home, programs)
-    elsewhere = _ELSEWHERE / f"postgresql-{hashlib.sha256(str(home).encode()).hexdigest()[:16]}"
+    elsewhere = elsewhere_of(home)
     refusal = _namespace_refusal()
     if refusal is None and not elsewhere.exists():
         return Place(home, programs, prefix=_NAMESPACE)
@@ -66,6 +66,11 @@ def choose(home: Path, programs: Path, progress: Callable[[str], None]) -> Place
         )
     progress(f"postgresql: root without user namespaces; its data is kept for an ordinary user in {elsewhere}")
     return _of_ordinary_user(elsewhere, programs)
+
+
+def elsewhere_of(home: Path) -> Path:
+    """Return where the data of a ``home`` is kept instead, for root where namespaces are refused."""
+    return _ELSEWHERE / f"postgresql-{hashlib.sha256(str(home).encode()).hexdigest()[:16]}"
 
 
 def _namespace_refusal() -> str | None:

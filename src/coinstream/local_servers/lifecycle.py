@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from coinstream.errors import FatalError, TransientError
-from coinstream.local_servers import kafka_server, mongodb_server, postgresql_server, probes
+from coinstream.local_servers import account, kafka_server, mongodb_server, postgresql_server, probes
 from coinstream.local_servers.folder import Folder
 from coinstream.local_servers.processes import Plan, Supervised, stop_process
 from coinstream.local_servers.running import Entry, LocalServers, RunningServer, describe, record, recorded
@@ -240,3 +241,24 @@ def down(folder: Path, progress: Callable[[str], None] = _to_stderr) -> list[str
     if entries:
         place.state.unlink(missing_ok=True)
     return [entry.server.role for entry in entries]
+
+
+def remove(folder: Path) -> None:
+    """Delete a data folder of local servers with everything in it; do nothing where there is none.
+
+    Raises:
+        FatalError: Servers run in it, or it is no data folder of ours: nothing is deleted then.
+    """
+    place = Folder(folder)
+    if not place.path.exists():
+        return
+    if not (place.path / "lock").exists():
+        raise FatalError(f"{place.path} is no data folder of local servers; it is left as it is")
+    lock = place.lock(detached=False)
+    try:
+        elsewhere = account.elsewhere_of(place.path / "postgresql")
+        if os.geteuid() == 0 and elsewhere.exists():
+            shutil.rmtree(elsewhere)
+        shutil.rmtree(place.path)
+    finally:
+        os.close(lock)

@@ -33,6 +33,7 @@ _SETTINGS = {
     "log_timezone": "UTC",
     "logging_collector": "off",
     "fsync": "on",
+    "track_commit_timestamp": "on",  # `coinstream trace` tells by it when a row became visible
 }
 
 

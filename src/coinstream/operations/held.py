@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from coinstream.messages import AssetSnapshot, BookSnapshot, Instrument, Message, Quote, Trade
+from coinstream.kafka import DeadLetter
+from coinstream.messages import AssetSnapshot, BookSnapshot, Instrument, Message, Partition, Quote, Topic, Trade
 from coinstream.operations.fold import RunFold, trade_order
+from coinstream.stores.mongodb import MONGODB_KINDS
 from coinstream.stores.mongodb.documents import (
     asset_document_id,
     asset_history_document_id,
@@ -17,7 +19,9 @@ from coinstream.stores.mongodb.documents import (
     trade_document_id,
 )
 from coinstream.stores.mongodb.read import LogStamp, MongoReader, Stored
-from coinstream.stores.postgres.read import PostgresReader, Snapshot
+from coinstream.stores.postgres.read import POSTGRES_KINDS, TABLES, PostgresReader
+
+K = TypeVar("K", bound=tuple[Any, ...])
 
 _NUMBERS = frozenset(
     {"price", "size", "bid", "ask", "bid_size", "ask_size", "open", "high", "low", "close", "volume"}
@@ -38,12 +42,65 @@ _OF_THE_FEED = ("received_time_us", "provenance")
 _NEWEST_WINS = frozenset({"instruments", "assets"})
 
 
+class Before(Protocol):
+    """What is asked of PostgreSQL as it was before a run; `coinstream.stores.postgres.read.Snapshot` is one."""
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rows each table has."""
+
+    def existing(self, table: str, keys: Collection[K]) -> set[K]:
+        """Return those of the keys that the table has."""
+
+    def summed_minutes(self, minutes: Iterable[tuple[str, str, int]]) -> Collection[tuple[str, str, int]]:
+        """Return those of the minutes that have a candle summed from trades."""
+
+
+class NothingBefore:
+    """A PostgreSQL that was empty before the run."""
+
+    def counts(self) -> dict[str, int]:
+        """Return 0 for each table."""
+        return dict.fromkeys(TABLES, 0)
+
+    def existing(self, table: str, keys: Collection[K]) -> set[K]:  # noqa: ARG002 - `Before`'s signature
+        """Return no key."""
+        return set()
+
+    def summed_minutes(self, minutes: Iterable[tuple[str, str, int]]) -> Collection[tuple[str, str, int]]:  # noqa: ARG002
+        """Return no minute."""
+        return ()
+
+
+class Unreadable(NamedTuple):
+    """A record of the log that no decoder accepts."""
+
+    topic: Topic
+    partition: Partition
+    offset: int
+    value: bytes | None
+
+
 @dataclass(slots=True)
 class Findings:
-    """What is not as the log says, in words, and how many messages met a key that was there."""
+    """What is not as the log says, in words and in numbers.
+
+    Attributes:
+        duplicates: Messages that met a key which was there, by table.
+        lost: Keys that are not there, by table.
+        doubled: Rows or documents more than there are keys, by table.
+        lettered: Unreadable records that stand in dead letters with their bytes, by store.
+    """
 
     disagreements: list[str] = field(default_factory=list)
     duplicates: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+    doubled: Counter[str] = field(default_factory=Counter)
+    lettered: Counter[str] = field(default_factory=Counter)
+
+    def lacks(self, store: str, table: str, key: object, expected: object) -> None:
+        """Note a key that is not there."""
+        self.lost[table] += 1
+        self.differs(store, table, key, expected, "nothing")
 
     def differs(self, store: str, table: str, key: object, expected: object, found: object) -> None:
         """Note one key."""
@@ -52,10 +109,11 @@ class Findings:
     def grew(self, store: str, table: str, by: int, new: int) -> None:
         """Hold a table's growth to the number of keys that were new."""
         if by != new:
+            self.doubled[table] = max(self.doubled[table], by - new)
             self.disagreements.append(f"{store} {table} grew by {by}, but {new} keys of this run were new")
 
 
-def held_to_postgres(fold: RunFold, before: Snapshot, now: PostgresReader, grown: Mapping[str, int]) -> Findings:
+def held_to_postgres(fold: RunFold, before: Before, now: PostgresReader, grown: Mapping[str, int]) -> Findings:
     """Hold PostgreSQL's tables to a run.
 
     Args:
@@ -83,8 +141,9 @@ def held_to_postgres(fold: RunFold, before: Snapshot, now: PostgresReader, grown
         for key, message in messages.items():
             found = stored.get(key)
             if found is None:
-                findings.differs("PostgreSQL", table, key, message, "nothing")
+                findings.lacks("PostgreSQL", table, key, message)
             elif found.rows != 1:
+                findings.doubled[table] += found.rows - 1
                 findings.differs("PostgreSQL", table, key, "one row", f"{found.rows}")
             elif not _row_agrees(table, message, found, is_earlier=key in earlier):
                 findings.differs("PostgreSQL", table, key, message, found)
@@ -108,7 +167,7 @@ _TABLE_OF: dict[type[Any], str] = {
 }
 
 
-def _hold_candles(fold: RunFold, before: Snapshot, now: PostgresReader, findings: Findings, new: Counter[str]) -> None:
+def _hold_candles(fold: RunFold, before: Before, now: PostgresReader, findings: Findings, new: Counter[str]) -> None:
     """Hold the sink's candles to an aggregate of the trades, which were held to the log above."""
     minutes = fold.traded_minutes()
     for key, pair in now.candle_disagreements(minutes).items():
@@ -173,7 +232,7 @@ def _hold_documents(
     for key, message in messages.items():
         found = stored.get(key)
         if found is None:
-            findings.differs("MongoDB", collection, key, message, "nothing")
+            findings.lacks("MongoDB", collection, key, message)
             continue
         new += is_of_run(type(message), found.first)
         is_earlier = not is_of_run(type(message), found.log)
@@ -195,7 +254,7 @@ def _hold_latest(
     for key, message in messages.items():
         found = stored.get(key)
         if found is None:
-            findings.differs("MongoDB", what, key, message, "nothing")
+            findings.lacks("MongoDB", what, key, message)
         elif order(found.message) < order(message) or (
             order(found.message) == order(message) and not _equal(message, found.message, skipped=_OF_THE_FEED)
         ):
@@ -215,6 +274,25 @@ def _hold_instruments(findings: Findings, fold: RunFold, now: MongoReader) -> No
         by_id = {instrument_document_id(message): message for message in messages.values()}
         found = {key: getattr(document, part) for key, document in stored.items()}
         _hold_latest(findings, f"instruments.{part}", by_id, found, order)
+
+
+def held_to_letters(unreadable: Iterable[Unreadable], letters: Iterable[DeadLetter]) -> Findings:
+    """Hold the dead letters to what no decoder accepts: one of each store that reads the topic, bytes unchanged."""
+    findings = Findings()
+    found = {(it.topic, it.partition, it.offset, it.stage): it.value for it in letters}
+    for one in unreadable:
+        for store, kinds in (("postgresql", POSTGRES_KINDS), ("mongodb", MONGODB_KINDS)):
+            if one.topic.carries not in kinds:
+                continue
+            place = (*one.partition, one.offset)
+            key = (*place, f"sink {store}")
+            if key not in found:
+                findings.lacks("dead letters of", store, place, one.value)
+            elif found[key] != one.value:
+                findings.differs("dead letters of", store, place, one.value, found[key])
+            else:
+                findings.lettered[store] += 1
+    return findings
 
 
 def _asset_order(asset: AssetSnapshot) -> tuple[int, int]:

@@ -39,8 +39,8 @@ class Feed:
     def snapshot(self, time_us: int, symbol: str = "BTC-USD", **more: Any) -> Received:
         return self.book(time_us, "bid 100 1", "offer 101 1", kind="snapshot", symbol=symbol, **more)
 
-    def heartbeat(self, time_us: int) -> Received:
-        return self.send(time_us, "heartbeats", {"heartbeat_counter": 1})
+    def heartbeat(self, time_us: int, *, connection: str = "ws.1") -> Received:
+        return self.send(time_us, "heartbeats", {"heartbeat_counter": 1}, connection=connection)
 
     def trade(self, time_us: int, trade_id: str, *, kind: str = "update") -> Received:
         trade = {"product_id": "BTC-USD", "trade_id": trade_id, "price": "1", "size": "1", "side": "BUY"}
@@ -285,38 +285,59 @@ def test_gap_of_books_lasts_through_minutes_until_the_new_snapshot() -> None:
     ]
 
 
-def test_minute_that_ended_well_before_the_connection_closed_stays_complete() -> None:
+def test_minute_that_was_heard_past_its_end_stays_complete_when_the_connection_closes() -> None:
     feed = Feed()
     feed.trade(START - 1, "1")
-    feed.heartbeat(START)
+    feed.stream.tick(START)
     feed.heartbeat(START + MINUTE + LATE_US)
     feed.stream.closed("ws.1", START + MINUTE + LATE_US + 1)
-    found = coverage(feed.stream.tick(START + 2 * MINUTE))
-    assert ("trades", "BTC-USD", 0) not in found  # told, and not told again
-    assert found["trades", "BTC-USD", 1][0] == "disconnected"
+    assert coverage(feed.stream.tick(START + MINUTE + 3 * SECOND)) == {}
+    assert coverage(feed.stream.tick(START + 2 * MINUTE))["trades", "BTC-USD", 1][0] == "disconnected"
 
 
-@pytest.mark.parametrize("late_us", [1, LATE_US - 1])
-def test_frame_missed_across_the_end_of_a_minute_is_a_gap_of_both(late_us: int) -> None:
-    """The one that was lost may have told of either, and nothing said so before the minute ended."""
+def test_minute_in_whose_end_a_connection_fell_silent_is_told_again_when_it_is_given_up() -> None:
     feed = Feed()
     feed.trade(START - 1, "1")
-    feed.trade(START + MINUTE - 1, "2")
+    feed.stream.tick(START)
+    feed.trade(START + 50 * SECOND, "2")
+    assert coverage(feed.stream.tick(START + MINUTE))["trades", "BTC-USD", 0] == ("complete", 1, "2", "2")
+    feed.stream.closed("ws.1", START + 80 * SECOND)  # 30 s of silence
+    assert coverage(feed.stream.tick(START + 81 * SECOND)) == {
+        ("trades", "BTC-USD", 0): ("disconnected", 1, "2", "2"),
+    }
+
+
+def test_frame_lost_at_a_minutes_turn_makes_both_minutes_a_gap() -> None:
+    feed = Feed()
+    feed.trade(START - 1, "1")
+    feed.stream.tick(START)
+    feed.heartbeat(START + MINUTE - SECOND)
     assert coverage(feed.stream.tick(START + MINUTE))["trades", "BTC-USD", 0][0] == "complete"
-    feed.sequence += 1
-    messages = feed.trade(START + MINUTE + late_us, "4").messages
-    messages += feed.stream.tick(START + 2 * MINUTE)
-    assert {minute: row[0] for (_, _, minute), row in coverage(messages).items()} == {0: "gap", 1: "gap"}
+    feed.sequence += 1  # its trades may be of either minute
+    feed.heartbeat(START + MINUTE + SECOND)
+    found = coverage(feed.stream.tick(START + 2 * MINUTE))
+    assert found["trades", "BTC-USD", 0][0] == "gap"
+    assert found["trades", "BTC-USD", 1][0] == "gap"
 
 
-def test_connection_that_was_dead_before_anyone_knew_leaves_no_complete_minute_behind() -> None:
+def test_frame_lost_well_within_a_minute_leaves_the_minute_before_complete() -> None:
     feed = Feed()
     feed.trade(START - 1, "1")
-    feed.heartbeat(START + MINUTE - 10 * SECOND)  # the last that came
-    feed.stream.tick(START + MINUTE + 15 * SECOND)
-    feed.stream.closed("ws.1", START + MINUTE + 20 * SECOND)
+    feed.stream.tick(START)
+    feed.stream.tick(START + MINUTE)
+    feed.heartbeat(START + MINUTE + LATE_US)
+    feed.sequence += 1
+    feed.heartbeat(START + MINUTE + LATE_US + 1)
     found = coverage(feed.stream.tick(START + 2 * MINUTE))
-    assert [found["trades", "BTC-USD", minute][0] for minute in (0, 1)] == ["disconnected", "disconnected"]
+    assert found == {("trades", "BTC-USD", 1): ("gap", 0, None, None)}
+
+
+def test_feed_that_stops_at_a_minutes_turn_does_not_vouch_for_the_minute_before() -> None:
+    feed = Feed()
+    feed.trade(START - 1, "1")
+    feed.stream.tick(START)
+    feed.heartbeat(START + MINUTE - 1)
+    assert coverage(feed.stream.finish(START + MINUTE + 1))["trades", "BTC-USD", 0][0] == "disconnected"
 
 
 def test_simulated_provenance_takes_the_place_of_live() -> None:

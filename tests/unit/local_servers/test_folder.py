@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from coinstream.errors import FatalError
+from coinstream.local_servers import remove
 from coinstream.local_servers.folder import Folder, read_json, write_private
 
 
@@ -65,3 +67,27 @@ def test_private_file_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path: P
     assert read_json(path) == {"new": 1}
     assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == ["servers.json"]
+
+
+def test_data_folder_is_removed_with_everything_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "servers"
+    Folder(folder).prepare()
+    os.close(Folder(folder).lock(detached=False))
+    (folder / "mongodb").mkdir()
+    (folder / "mongodb" / "data").write_text("x")
+    remove(folder)
+    assert not folder.exists()
+    remove(folder)
+
+
+def test_folder_that_is_not_ours_or_in_use_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "letters").mkdir()
+    with pytest.raises(FatalError, match="left as it is"):
+        remove(tmp_path / "letters")
+    folder = tmp_path / "servers"
+    Folder(folder).prepare()
+    lock = Folder(folder).lock(detached=False)
+    with pytest.raises(FatalError, match="already running"):
+        remove(folder)
+    os.close(lock)
+    assert (folder / "logs").is_dir()

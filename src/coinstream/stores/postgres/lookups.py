@@ -188,7 +188,8 @@ class Lookup:
         return columns
 
 
-def _us(column: str) -> str:
+def in_us(column: str) -> str:
+    """Return the SQL of a time in microseconds since 1970."""
     return f"(extract(epoch FROM {column}) * 1000000)::bigint"
 
 
@@ -202,7 +203,7 @@ def _query(types: Sequence[str], columns: Sequence[str], tables: str) -> bytes:
 
 _by_name = "JOIN market.instruments i ON i.venue = k0 AND i.symbol = k1 JOIN market.{} t ON t.instrument_id = i.id"
 _series_types = ("text", "text", "timestamptz", "bigint")
-_provenance = "CASE t.provenance WHEN 'l' THEN 'live' WHEN 'b' THEN 'backfill' WHEN 's' THEN 'simulated' END"
+PROVENANCE = "CASE t.provenance WHEN 'l' THEN 'live' WHEN 'b' THEN 'backfill' WHEN 's' THEN 'simulated' END"
 
 LOOKUPS: dict[str, Lookup] = {
     "trades": Lookup(
@@ -214,9 +215,9 @@ LOOKUPS: dict[str, Lookup] = {
                 "t.price",
                 "t.size",
                 "CASE t.aggressor_side WHEN 'b' THEN 'buy' WHEN 's' THEN 'sell' END",
-                _us("t.event_time"),
-                _us("t.received_time"),
-                _provenance,
+                in_us("t.event_time"),
+                in_us("t.received_time"),
+                PROVENANCE,
             ),
             _by_name.format("trades") + " AND t.trade_id = k2 AND t.day = k3",
         ),
@@ -226,7 +227,7 @@ LOOKUPS: dict[str, Lookup] = {
         QuoteValue,
         _query(
             _series_types,
-            ("t.bid", "t.ask", "t.bid_size", "t.ask_size", _us("t.event_time")),
+            ("t.bid", "t.ask", "t.bid_size", "t.ask_size", in_us("t.event_time")),
             _by_name.format("quotes") + " AND t.received_time = k2 AND t.sequence = k3",
         ),
         frozenset({2}),
@@ -236,7 +237,7 @@ LOOKUPS: dict[str, Lookup] = {
         BookValue,
         _query(
             _series_types,
-            ("t.bids", "t.asks", _us("t.event_time")),
+            ("t.bids", "t.asks", in_us("t.event_time")),
             _by_name.format("book_snapshots") + " AND t.received_time = k2 AND t.sequence = k3",
         ),
         frozenset({2}),
@@ -247,7 +248,7 @@ LOOKUPS: dict[str, Lookup] = {
         CandleValue,
         _query(
             ("text", "text", "timestamptz"),
-            ("t.open", "t.high", "t.low", "t.close", "t.volume", "t.trades", _provenance),
+            ("t.open", "t.high", "t.low", "t.close", "t.volume", "t.trades", PROVENANCE),
             _by_name.format("candles") + " AND t.minute = k2 AND t.origin = 'v'",
         ),
         frozenset({2}),
@@ -265,7 +266,7 @@ LOOKUPS: dict[str, Lookup] = {
                 "t.lot_size",
                 "t.minimum_notional",
                 "t.status",
-                _us("t.received_time"),
+                in_us("t.received_time"),
             ),
             "JOIN market.instruments t ON t.venue = k0 AND t.symbol = k1",
         ),
@@ -288,7 +289,7 @@ LOOKUPS: dict[str, Lookup] = {
                 "t.vwap_24h",
                 "t.change_percent_24h",
                 "t.attributes",
-                _us("t.received_time"),
+                in_us("t.received_time"),
             ),
             "JOIN market.assets t ON t.source = k0 AND t.asset_id = k1 AND t.minute = k2",
         ),

@@ -7,7 +7,7 @@ rows of the table have the key; the primary keys hold it to 1, and a comparison 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -19,7 +19,7 @@ from psycopg import sql
 
 from coinstream.messages import LogPosition, Message, Partition, day_of, utc
 from coinstream.stores.postgres.connection import Connection, connect, meaning_of
-from coinstream.stores.postgres.lookups import LOOKUPS, MinuteKey
+from coinstream.stores.postgres.lookups import LOOKUPS, PROVENANCE, MinuteKey, in_us
 from coinstream.stores.postgres.rows import FORMS
 
 POSTGRES_KINDS: frozenset[type[Message]] = frozenset(FORMS)
@@ -62,6 +62,49 @@ SELECT (extract(epoch FROM minute) * 1000000)::bigint, first.price, high, low, l
 FROM summed JOIN ranked first USING (minute) JOIN ranked last USING (minute)
 WHERE first.place = 1 AND last.place = trades
 """  # noqa: S608  # the order is the constant above
+
+
+_trade = f"""
+SELECT t.day, t.price, t.size, CASE t.aggressor_side WHEN 'b' THEN 'buy' WHEN 's' THEN 'sell' END,
+       {in_us("t.event_time")}, {in_us("t.received_time")}, {PROVENANCE},
+       CASE WHEN current_setting('track_commit_timestamp') = 'on' THEN {in_us("pg_xact_commit_timestamp(t.xmin)")} END
+FROM market.trades t JOIN market.instruments i ON i.id = t.instrument_id
+WHERE i.venue = %(venue)s AND i.symbol = %(symbol)s AND t.trade_id = %(trade_id)s ORDER BY t.day
+"""  # noqa: S608  # constants
+# Ids of one length sort as text as they do as numbers, and so the primary key's index finds the next one.
+_beside = f"""
+SELECT t.trade_id, {in_us("t.event_time")} FROM market.trades t JOIN market.instruments i ON i.id = t.instrument_id
+WHERE i.venue = %(venue)s AND i.symbol = %(symbol)s AND length(t.trade_id) = length(%(trade_id)s::text)
+AND t.trade_id """  # noqa: S608  # constants
+_neighbours = tuple(
+    f"{_beside} {sign} %(trade_id)s ORDER BY t.trade_id {order} LIMIT 1".encode()
+    for sign, order in (("<", "DESC"), (">", "ASC"))
+)
+
+
+class TradeRow(NamedTuple):
+    """One row of ``trades``, with what only the server knows of it.
+
+    Attributes:
+        committed_time_us: When its transaction was committed; ``None`` where the server does not keep that
+            (its setting ``track_commit_timestamp``), or did not yet.
+    """
+
+    day: date
+    price: Decimal
+    size: Decimal
+    aggressor_side: str
+    event_time_us: int
+    received_time_us: int
+    provenance: str
+    committed_time_us: int | None
+
+
+class Neighbour(NamedTuple):
+    """A trade beside an id that is not there."""
+
+    trade_id: str
+    event_time_us: int
 
 
 class CandleSumValue(NamedTuple):
@@ -231,6 +274,32 @@ class PostgresReader:
         """Compare candles with trades: see `Snapshot.candle_disagreements`."""
         with self._present() as snapshot:
             return snapshot.candle_disagreements(minutes)
+
+    def trade(self, venue: str, symbol: str, trade_id: str) -> list[TradeRow]:
+        """Return a trade's rows: one, or none, or one a day of a venue that uses an id on several."""
+        with self._connected() as connection:
+            rows = connection.execute(_trade, {"venue": venue, "symbol": symbol, "trade_id": trade_id})
+            return [TradeRow(*row) for row in rows]
+
+    def neighbours(self, venue: str, symbol: str, trade_id: str) -> list[Neighbour]:
+        """Return the stored trades beside an id, the lower first; only of ids as long as it is."""
+        with self._connected() as connection:
+            key = {"venue": venue, "symbol": symbol, "trade_id": trade_id}
+            return [Neighbour(*row) for query in _neighbours for row in connection.execute(query, key)]
+
+    def tally(self, table: str, columns: Sequence[str]) -> Counter[tuple[str, ...]]:
+        """Return how often each combination of some columns' values, as text, stands in any table.
+
+        Args:
+            table: ``schema.table``; not one of ours, perhaps.
+            columns: Names of its columns.
+        """
+        texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in columns)
+        query = sql.SQL("SELECT count(*), {} FROM {} GROUP BY {}").format(
+            texts, sql.Identifier(*table.split(".")), sql.SQL(", ").join(map(sql.Identifier, columns))
+        )
+        with self._connected() as connection:
+            return Counter({tuple(values): count for count, *values in connection.execute(query)})
 
     @contextmanager
     def hold_snapshot(self) -> Iterator[Snapshot]:
