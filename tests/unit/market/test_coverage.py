@@ -34,7 +34,7 @@ def test_minute_is_reported_once_when_it_ended() -> None:
 
 def test_reconnect_within_a_minute_makes_that_minute_disconnected_alone() -> None:
     made = fold()
-    made.disconnected("a")
+    made.disconnected("a", START)
     made.connected("b", (("trades", "BTC-USD"),), START + SECOND)
     assert statuses(made.advance(START + MINUTE)) == [(0, "disconnected")]
     assert statuses(made.advance(START + 2 * MINUTE)) == [(1, "complete")]
@@ -42,14 +42,14 @@ def test_reconnect_within_a_minute_makes_that_minute_disconnected_alone() -> Non
 
 def test_other_connection_closing_changes_nothing() -> None:
     made = fold()
-    made.disconnected("b")
+    made.disconnected("b", START)
     assert statuses(made.advance(START + MINUTE)) == [(0, "complete")]
 
 
 def test_gap_goes_before_disconnected() -> None:
     made = fold()
-    made.gap("trades", "BTC-USD")
-    made.disconnected("a")
+    made.gap("trades", "BTC-USD", START)
+    made.disconnected("a", START)
     assert statuses(made.advance(START + MINUTE)) == [(0, "gap")]
     assert statuses(made.advance(START + 2 * MINUTE)) == [(1, "disconnected")]
 
