@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from coinstream.adapters import BookUpdate, Channel, Frame, Gap, Subscribed, VenueAdapter
+from coinstream.adapters import (
+    BookUpdate,
+    Channel,
+    Fetch,
+    Frame,
+    Gap,
+    Repaired,
+    Subscribed,
+    Unsynchronised,
+    VenueAdapter,
+)
 from coinstream.errors import RefusedError
 from coinstream.market.book import OrderBook, is_due
 from coinstream.market.coverage import CoverageFold
@@ -31,12 +41,14 @@ class Received(NamedTuple):
         refusals: What could not be accepted; the frame's bytes go to dead letters with them.
         send: Frames to send on the connection that the frame came from.
         gaps: One a channel and symbol.
+        fetches: To read by HTTP; each body comes back as a frame.
     """
 
     messages: list[Message]
     refusals: list[RefusedError]
     send: list[str]
     gaps: list[Gap]
+    fetches: list[Fetch]
 
 
 class _Book:
@@ -108,6 +120,9 @@ class MarketStream:
             BookUpdate: self._take_update,
             Gap: self._take_gap,
             Subscribed: self._take_subscribed,
+            Unsynchronised: self._take_unsynchronised,
+            Repaired: self._take_repaired,
+            Fetch: self._take_fetch,
         }
 
     def subscriptions(self, symbols: Sequence[str], channels: Collection[Channel]) -> list[str]:
@@ -115,15 +130,14 @@ class MarketStream:
         self._coverage.expect((channel, symbol) for channel in channels for symbol in symbols)
         return self.adapter.subscriptions(symbols, channels)
 
-    def opened(self, connection: str, time_us: int) -> None:
-        """Note that a connection is open: its sequences and books begin anew."""
-        self.closed(connection, time_us)
-        self.adapter.receive(Frame(time_us, connection, "", "ws", b"", opens=True))
+    def opened(self, connection: str, time_us: int, url: str = "") -> Received:
+        """Note that a connection is open: its sequences and books begin anew; see `receive`."""
+        return self.receive(Frame(time_us, connection, url, "ws", b"", opens=True))
 
     def closed(self, connection: str, time_us: int) -> None:
         """Note that a connection is gone: its books are not published until they come anew."""
         self._ended.extend(self._coverage.advance(time_us))  # what ended before was still connected
-        self._coverage.disconnected(connection)
+        self._coverage.disconnected(connection, time_us)
         for symbol, book in self._books.items():
             if book.connection == connection:
                 self._invalidate(symbol, book, is_gap=False)
@@ -134,7 +148,7 @@ class MarketStream:
     def receive(self, frame: Frame) -> Received:
         """Take one frame; what is due by its time (`tick`) comes with it, books as the frame leaves them."""
         now_us = frame.received_time_us
-        received = Received([], [], [], [])
+        received = Received([], [], [], [], [])
         work = _Work(frame, received, {}, [])
         if now_us < self._newest_us - REWIND_US:
             received.messages.extend(self._begin_anew(now_us))
@@ -143,16 +157,16 @@ class MarketStream:
         if is_due_to_look:
             received.messages.extend(self._minutes(now_us))
             work.unsure.extend(self._overdue(frame))
-        if frame.opens:
-            self.opened(frame.connection, now_us)
-            return received
-        self._take_events(work)
+        if frame.opens or frame.closes:
+            self.closed(frame.connection, now_us)
+        if not frame.closes:
+            self._take_events(work)
         if work.touched:
             self._judge(work)
         if is_due_to_look:
             received.messages.extend(self._due_books(now_us))
         if work.unsure:
-            received.send.extend(self._ask(work.unsure, now_us))
+            self._ask(list(dict.fromkeys(work.unsure)), work)
         return received
 
     def tick(self, now_us: int) -> list[Message]:
@@ -232,7 +246,7 @@ class MarketStream:
         book = self._books.get(update.symbol)
         if book is None:
             book = self._books[update.symbol] = _Book()
-        connection = work.frame.connection
+        connection = update.connection or work.frame.connection
         if update.is_snapshot:
             book.levels.replace(update.bids, update.asks)
             book.connection = connection
@@ -255,7 +269,7 @@ class MarketStream:
         for channel, symbol in self._concerned(gap):
             work.received.gaps.append(gap._replace(channel=channel, symbol=symbol))
             if channel != "books":
-                self._coverage.gap(channel, symbol)
+                self._coverage.gap(channel, symbol, work.frame.received_time_us)
                 continue
             book = self._books.get(symbol)
             if book is None:
@@ -264,11 +278,31 @@ class MarketStream:
             if gap.is_certain:
                 self._invalidate(symbol, book)
             else:
-                self._coverage.gap("books", symbol)
+                self._coverage.gap("books", symbol, work.frame.received_time_us)
             if not book.is_awaited:
-                book.is_awaited = True
-                if book.asked_us is None or work.frame.received_time_us - book.asked_us >= ASK_AGAIN_US:
-                    work.unsure.append(symbol)
+                self._await(symbol, book, work)
+
+    def _await(self, symbol: str, book: _Book, work: _Work) -> None:
+        """Wait for a book to come anew, and ask for it unless that was done a moment ago."""
+        book.is_awaited = True
+        if book.asked_us is None or work.frame.received_time_us - book.asked_us >= ASK_AGAIN_US:
+            work.unsure.append(symbol)
+
+    def _take_unsynchronised(self, event: Unsynchronised, work: _Work) -> None:
+        """Ask for a book that nothing was missed of, but that is not here yet."""
+        book = self._books.get(event.symbol)
+        if book is None:
+            book = self._books[event.symbol] = _Book()
+        self._invalidate(event.symbol, book, is_gap=False)
+        book.connection = event.connection
+        self._await(event.symbol, book, work)
+
+    def _take_repaired(self, event: Repaired, work: _Work) -> None:
+        told = self._coverage.repaired(event.channel, event.symbol, event.since_us, event.until_us)
+        work.received.messages.extend(told)
+
+    def _take_fetch(self, fetch: Fetch, work: _Work) -> None:
+        work.received.fetches.append(fetch)
 
     def _concerned(self, gap: Gap) -> Iterable[tuple[Channel, str]]:
         if gap.channel is not None and gap.symbol is not None:
@@ -281,16 +315,15 @@ class MarketStream:
 
     def _judge(self, work: _Work) -> None:
         """Judge the books that a whole frame has changed: crossed ones are given up, due ones published."""
-        frame = work.frame
-        now_us = frame.received_time_us
+        now_us = work.frame.received_time_us
         for symbol, book in work.touched.items():
             if not book.is_valid:
                 continue  # a gap in the same frame
             if book.levels.is_crossed:
-                self._take_gap(Gap(frame.connection, "books", symbol, "the book is crossed"), work)
+                self._take_gap(Gap(book.connection, "books", symbol, "the book is crossed"), work)
                 continue
             if book.published_us is None:
-                self._coverage.connected(frame.connection, (("books", symbol),), now_us)
+                self._coverage.connected(book.connection, (("books", symbol),), now_us)
                 self._coverage.heal("books", symbol)
             if is_due(now_us=now_us, published_us=book.published_us, has_changed=True):
                 work.received.messages.append(self._publish(symbol, book, now_us))
@@ -326,10 +359,11 @@ class MarketStream:
             and book.connection == frame.connection
         ]
 
-    def _ask(self, symbols: list[str], now_us: int) -> list[str]:
+    def _ask(self, symbols: list[str], work: _Work) -> None:
         for symbol in symbols:
-            self._books[symbol].asked_us = now_us
-        return self.adapter.resubscriptions(symbols)
+            self._books[symbol].asked_us = work.frame.received_time_us
+        work.received.send.extend(self.adapter.resubscriptions(symbols))
+        work.received.fetches.extend(self.adapter.book_fetches(symbols))
 
 
 def _text(sequence: int | None) -> str | None:
