@@ -308,7 +308,11 @@ class BinanceAdapter:
         return self._subscribed(message.result, frame) if isinstance(message.result, list) else []
 
     def _opened(self, frame: Frame) -> list[Event]:
-        """Read which streams a connection's address names, ``…/stream?streams=btcusdt@depth/…``, if any."""
+        """Read which streams a connection's address names, ``…/stream?streams=btcusdt@depth/…``, if any.
+
+        A name that was used before, in another recording, stands for another connection now.
+        """
+        self._sequences = {s: known for s, known in self._sequences.items() if known.connection != frame.connection}
         names = parse_qs(urlsplit(frame.url).query).get("streams", [""])[0]
         return self._subscribed(names.split("/"), frame) if names else []
 
@@ -354,9 +358,9 @@ class BinanceAdapter:
         """Read a quote.
 
         ``{"u":400900217,"s":"BNBUSDT","b":"25.35","B":"31.21","a":"25.36","A":"40.66"}``; futures add
-        ``"e":"bookTicker"`` and the times ``T`` (of the change) and ``E`` (of sending).
+        ``"e":"bookTicker"`` and the times ``E`` (of the event, the one taken) and ``T`` (of the transaction).
         """
-        time_ms = event.E if event.T is None else event.T
+        time_ms = event.T if event.E is None else event.E
         return [
             Quote(
                 venue=self.venue,
@@ -366,7 +370,7 @@ class BinanceAdapter:
                 bid_size=unsigned(_text(event.B, "B"), "B"),
                 ask_size=unsigned(_text(event.A, "A"), "A"),
                 sequence=event.u,
-                event_time_us=None if time_ms is None else check_time_us(time_ms * 1000, "T"),
+                event_time_us=None if time_ms is None else check_time_us(time_ms * 1000, "E"),
                 received_time_us=frame.received_time_us,
             )
         ]
@@ -376,11 +380,12 @@ class BinanceAdapter:
 
         ``{"e":"depthUpdate","E":1672515782136,"s":"BNBBTC","U":157,"u":160,"b":[["0.0024","10"]],
         "a":[["0.0026","0"]]}``; futures add ``pu``, the ``u`` of the change before, and ``T``.
+        ``E`` is the time taken, as of a quote.
         """
         first, last = event.U, event.u
         if first is None or last is None or (event.pu is None and self._facts.is_futures):
             raise FieldError("U" if first is None else "u" if last is None else "pu", "is missing")
-        time_ms = event.E if event.T is None else event.T
+        time_ms = event.T if event.E is None else event.E
         time_us = None if time_ms is None else check_time_us(time_ms * 1000, "E")
         previous = event.pu if self._facts.is_futures else None
         depth = Depth(first, last, previous, _levels(event.b, "b"), _levels(event.a, "a"), time_us)
@@ -433,14 +438,14 @@ class BinanceAdapter:
             book = convert(decode_exactly(frame.data, integers=_INTEGERS), _Snapshot)
         except UNREADABLE as error:
             raise not_json(error) from None
-        time_ms = book.E if book.T is None else book.T
+        time_ms = book.T if book.E is None else book.E
         update = BookUpdate(
             symbol,
             is_snapshot=True,
             bids=_levels(book.bids, "bids"),
             asks=_levels(book.asks, "asks"),
             sequence=book.last_update_id,
-            event_time_us=None if time_ms is None else check_time_us(time_ms * 1000, "T"),
+            event_time_us=None if time_ms is None else check_time_us(time_ms * 1000, "E"),
         )
         sequence = self._sequences.get(symbol)
         if sequence is None:

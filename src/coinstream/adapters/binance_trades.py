@@ -17,7 +17,7 @@ from msgspec import Struct
 from coinstream.adapters.dialect import Event, Fetch, Frame, Gap, Repaired
 from coinstream.adapters.fields import UNREADABLE, convert, decode_exactly, not_json
 from coinstream.errors import FieldError, RefusedError
-from coinstream.messages import Trade
+from coinstream.messages import MINUTE_US, Trade
 from coinstream.messages.market import Count
 
 PAGE = 1000
@@ -70,6 +70,8 @@ class Holes:
         """Take a live trade's id; return what is to be said before the trade, most often nothing."""
         now_us = frame.received_time_us
         seen = self._seen.get(symbol)
+        if seen is not None and now_us < seen[1] - MINUTE_US:
+            seen = None  # another recording, of before
         if seen is not None and trade_id <= seen[0]:
             return []  # sent twice, or late
         self._seen[symbol] = trade_id, now_us, frame.connection
