@@ -414,18 +414,18 @@ class BinanceAdapter:
         name = parts.path.rpartition("/")[2]
         if name == "exchangeInfo":
             return read_exchange_info(frame, self.venue, self._listing, is_futures=self._facts.is_futures)
+        if name not in ("depth", "aggTrades"):
+            return [FieldError("url", "must be the address of a list, a book or trades", frame.url)]
         query = parse_qs(parts.query)
         try:
             symbol = self._listing.ours(query.get("symbol", [""])[0], "symbol")
             if name == "depth":
                 return self._snapshot(frame, symbol)
-            if name == "aggTrades":
-                first = query.get("fromId", [""])[0]
-                trade = partial(read_trade, symbol=symbol, venue=self.venue, provenance="backfill")
-                return read_page(frame, symbol, int(first) if first.isdecimal() else None, self._holes, trade)
+            first = query.get("fromId", [""])[0]
+            read = partial(read_trade, symbol=symbol, venue=self.venue, provenance="backfill")
+            return read_page(frame, symbol, int(first) if first.isdecimal() else None, self._holes, read)
         except RefusedError as error:
             return [error]
-        return [FieldError("url", "must be the address of a list, a book or trades", frame.url)]
 
     def _snapshot(self, frame: Frame, symbol: str) -> list[Event]:
         """Read a book: ``{"lastUpdateId":160,"bids":[["0.0024","10"]],"asks":[["0.0026","100"]]}``.
