@@ -423,7 +423,9 @@ class BinanceAdapter:
                 return self._snapshot(frame, symbol)
             first = query.get("fromId", [""])[0]
             read = partial(read_trade, symbol=symbol, venue=self.venue, provenance="backfill")
-            return read_page(frame, symbol, int(first) if first.isdecimal() and len(first) < 20 else None, self._holes, read)
+            return read_page(
+                frame, symbol, int(first) if first.isdecimal() and len(first) < 20 else None, self._holes, read
+            )
         except RefusedError as error:
             return [error]
 

@@ -284,7 +284,7 @@ class Feed:
         if self._link is not None:
             link, self._link = self._link, None
             now_us = self._now_us()
-            if self._recorder is not None:
+            if self._recorder is not None and not self._stop.is_set():  # else the recording ends where the feed does
                 self._recorder.turned(now_us, self._name, self._plan.websocket_url, "close")
             self._stream.closed(self._name, now_us)
             await link.close()
@@ -310,11 +310,11 @@ class Feed:
 
     async def _tick(self) -> None:
         """Do what is due by the clock: books, coverage, requests, the list, fetches, delivery callbacks."""
+        if not self._is_taking:  # else frames wait that were here before the answer
+            self._take_answer()
         self._outbox.put(self._stream.tick(self._now_us()))
         self._take_list()
         self._send_due()
-        if not self._is_taking:  # else frames wait that were here before the answer
-            self._take_answer()
         if self._client is not None:
             self._fetcher.begin(self._client)
         if self._recorder is not None:
