@@ -140,7 +140,8 @@ class Facts:
         is_futures: Its depth is chained by ``pu``, and its symbols are perpetuals or dated.
         book_cost_s: What a book costs, see `Fetch`: weight 50 of 6,000 a minute on spot, 10 of 1,200 in
             the US, 20 of 2,400 for futures.
-        trades_cost_s: What a page of trades costs: weight 4, 1 and 20.
+        trades_cost_s: What a page of trades costs: weight 4, 1 and 20; that of futures is counted twice, for
+            their trades and books come over two connections that know nothing of each other's fetches.
     """
 
     venue: str
@@ -514,7 +515,7 @@ def _levels(value: object, field: str) -> _Levels:
 
 _SPOT = Facts("binance", "https://data-api.binance.vision", "/api/v3", False, 1.0, 0.08)  # noqa: FBT003
 _US = Facts("binance_us", "https://api.binance.us", "/api/v3", False, 1.0, 0.1)  # noqa: FBT003
-_FUTURES = Facts("binance_futures", "https://fapi.binance.com", "/fapi/v1", True, 1.0, 1.0)  # noqa: FBT003
+_FUTURES = Facts("binance_futures", "https://fapi.binance.com", "/fapi/v1", True, 1.0, 2.0)  # noqa: FBT003
 
 _BEGINS = (b'{"stream":', b'{"e":', b'{"u":', b'{"result":', b'{"lastUpdateId":', b'{"timezone":', b'[{"a":')
 

@@ -27,6 +27,8 @@ MOST_WAITING = 1000
 ATTEMPTS = 4
 FIRST_PAUSE_S = 1.0
 LAST_PAUSE_S = 60.0
+REST_S = 60.0
+"""What was given up is not begun again sooner, however often it is asked for."""
 TOO_MANY_PAUSE_S = 60.0
 """After 418 or 429 without a `Retry-After`: allowances are counted by the minute."""
 _TOO_MANY = frozenset({418, 429})
@@ -54,6 +56,7 @@ class FetchQueue:
     def __init__(self) -> None:
         self._waiting: deque[Fetch] = deque()
         self._attempts: dict[str, int] = {}  # by address, of all that wait or are in flight
+        self._rests_until_s: dict[str, float] = {}  # by address, of what was given up
         self._in_flight: Fetch | None = None
         self._used_until_s = 0.0
         self._paused_until_s = 0.0
@@ -62,11 +65,13 @@ class FetchQueue:
     def __len__(self) -> int:
         return len(self._attempts)
 
-    def ask(self, fetches: Iterable[Fetch]) -> int:
-        """Take fetches, but for those that wait already; return how many found no room."""
+    def ask(self, fetches: Iterable[Fetch], now_s: float) -> int:
+        """Take fetches, but for those that wait already or were just given up; return how many found no room."""
         refused = 0
+        if self._rests_until_s:
+            self._rests_until_s = {url: until_s for url, until_s in self._rests_until_s.items() if until_s > now_s}
         for wanted in fetches:
-            if wanted.url in self._attempts:
+            if wanted.url in self._attempts or wanted.url in self._rests_until_s:
                 continue
             if len(self._attempts) >= MOST_WAITING:
                 refused += 1
@@ -97,13 +102,13 @@ class FetchQueue:
         if failed is None:
             return False
         if status is not None and 400 <= status < 500 and status not in _WORTH_RETRYING:
-            self._forget()  # it is this one that the venue does not like: no reason to wait with the others
+            self._give_up(failed, now_s)  # the venue does not like this one: no reason to wait with the others
             return False
         wait_s = not_before_s or (TOO_MANY_PAUSE_S if status in _TOO_MANY else 0.0)
         self._paused_until_s = now_s + max(wait_s, self._pause_s)
         self._pause_s = min(2 * self._pause_s, LAST_PAUSE_S)
         if self._attempts[failed.url] >= ATTEMPTS:
-            self._forget()
+            self._give_up(failed, now_s)
             return False
         self._in_flight = None
         self._waiting.append(failed)
@@ -113,6 +118,10 @@ class FetchQueue:
     def paused_until_s(self) -> float:
         """Before this nothing is begun."""
         return self._paused_until_s
+
+    def _give_up(self, failed: Fetch, now_s: float) -> None:
+        self._forget()
+        self._rests_until_s[failed.url] = now_s + REST_S
 
     def _forget(self) -> None:
         if self._in_flight is not None:
@@ -154,7 +163,7 @@ class Fetcher:
 
     def ask(self, fetches: Iterable[Fetch]) -> None:
         """Take fetches to be begun when they are due."""
-        refused = self._queue.ask(fetches)
+        refused = self._queue.ask(fetches, self._now_us() / 1_000_000)
         if refused:
             log.warning("too much to fetch", venue=self._venue, left_out=refused, next="coverage says what misses")
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from coinstream.adapters import VENUES, dialects_of_venue
 from coinstream.errors import FatalError, TransientError
 from coinstream.ingest import feed as room
 from coinstream.ingest.feed import run_feed
@@ -188,7 +189,7 @@ def test_unknown_venue_is_fatal() -> None:
     async def scenario() -> None:
         await run_feed(venue="krake", symbols=["BTC-USD"], producer=KeptOutlet(), stop=asyncio.Event())
 
-    with pytest.raises(FatalError, match="'krake' is not known"):
+    with pytest.raises(FatalError, match=f"'krake' is not known; known are {', '.join(VENUES)}"):
         asyncio.run(scenario())
 
 
@@ -240,3 +241,12 @@ def test_error_of_the_producer_ends_the_feed() -> None:
     producer.serve = serve  # type: ignore[method-assign]
     with pytest.raises(FatalError, match="fenced"):
         world.run()
+
+
+def test_venues_own_symbols_are_read_where_nobody_says_what() -> None:
+    listed = dialects_of_venue("coinbase")[0].symbols
+    world = World([Script()], symbols=(), listed=listed)
+    world.scripts = [Script(then=world.halt)]
+    world.run()
+    assert {ids for _, channel, ids in requests(world.links[0]) if channel != "heartbeats"} <= {listed}
+    assert {row.symbol for row in world.producer.of(Coverage)} == set(listed)

@@ -103,9 +103,10 @@ def test_venue_that_wants_no_requests_gets_none_for_so_long(failure: dict[str, A
 
 def test_book_that_the_venue_does_not_know_is_given_up_and_no_other_waits_for_it() -> None:
     venue = Venue(lambda request: {"status_code": 400} if "BTCUSDT" in str(request.url) else None)
-    venue.world.scripts = [Script([subscribed("btcusdt", "ethusdt")], later=[[], [], []], then=venue.world.halt)]
+    steps: list[list[bytes]] = [[trade(second)] for second in range(1, 16)]
+    venue.world.scripts = [Script([subscribed("btcusdt", "ethusdt")], later=steps, then=venue.world.halt)]
     venue.world.run()
-    assert len(venue.books_asked("BTCUSDT")) == 1
+    assert len(venue.books_asked("BTCUSDT")) == 1  # the stream wants it every five seconds
     assert venue.published("ETH-USDT")[0][0] <= 2
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coinstream.adapters import Fetch
-from coinstream.ingest.fetches import ATTEMPTS, BURST_S, LAST_PAUSE_S, MOST_WAITING, FetchQueue, moved
+from coinstream.ingest.fetches import ATTEMPTS, BURST_S, LAST_PAUSE_S, MOST_WAITING, REST_S, FetchQueue, moved
 
 NOW_S = 1_767_322_980.0
 
@@ -14,7 +14,7 @@ def book(number: int = 1, *, cost_s: float = 1.0) -> Fetch:
 
 def test_one_is_in_flight_at_a_time_in_the_order_asked() -> None:
     queue = FetchQueue()
-    queue.ask([book(1), book(2)])
+    queue.ask([book(1), book(2)], NOW_S)
     assert queue.next(NOW_S) == book(1)
     assert queue.next(NOW_S) is None
     queue.done()
@@ -25,18 +25,18 @@ def test_one_is_in_flight_at_a_time_in_the_order_asked() -> None:
 
 def test_what_waits_or_is_in_flight_is_not_asked_twice() -> None:
     queue = FetchQueue()
-    queue.ask([book(1), book(1)])
+    queue.ask([book(1), book(1)], NOW_S)
     assert queue.next(NOW_S) == book(1)
-    queue.ask([book(1)])
+    queue.ask([book(1)], NOW_S)
     queue.done()
     assert queue.next(NOW_S) is None
-    queue.ask([book(1)])
+    queue.ask([book(1)], NOW_S)
     assert queue.next(NOW_S) == book(1)
 
 
 def test_many_books_go_at_the_venues_pace_after_a_burst() -> None:
     queue = FetchQueue()
-    queue.ask(book(number) for number in range(30))
+    queue.ask((book(number) for number in range(30)), NOW_S)
     begun = []
     for tenth in range(200):
         if queue.next(NOW_S + tenth / 10) is not None:
@@ -52,7 +52,7 @@ def test_pause_after_failures_grows_to_a_bound_and_ends_with_a_success() -> None
     queue = FetchQueue()
     now_s, pauses = NOW_S, []
     for number in range(10):
-        queue.ask([book(number)])
+        queue.ask([book(number)], NOW_S)
         assert queue.next(now_s) is not None
         queue.failed(now_s, status=None, not_before_s=0.0)
         pauses.append(queue.paused_until_s - now_s)
@@ -62,7 +62,7 @@ def test_pause_after_failures_grows_to_a_bound_and_ends_with_a_success() -> None
     assert max(pauses) == LAST_PAUSE_S
     assert queue.next(now_s) is not None
     queue.done()
-    queue.ask([book(99)])
+    queue.ask([book(99)], NOW_S)
     while (wanted := queue.next(now_s)) is not None and wanted != book(99):
         queue.done()
     queue.failed(now_s, status=500, not_before_s=0.0)
@@ -71,7 +71,7 @@ def test_pause_after_failures_grows_to_a_bound_and_ends_with_a_success() -> None
 
 def test_fetch_is_given_up_after_so_many_attempts() -> None:
     queue = FetchQueue()
-    queue.ask([book(1)])
+    queue.ask([book(1)], NOW_S)
     tried = []
     now_s = NOW_S
     while queue.next(now_s) is not None:
@@ -83,7 +83,7 @@ def test_fetch_is_given_up_after_so_many_attempts() -> None:
 
 def test_venues_own_wait_is_kept_though_it_is_longer_than_ours() -> None:
     queue = FetchQueue()
-    queue.ask([book(1)])
+    queue.ask([book(1)], NOW_S)
     queue.next(NOW_S)
     assert queue.failed(NOW_S, status=418, not_before_s=7200.0)
     assert queue.next(NOW_S + 7199) is None
@@ -92,15 +92,20 @@ def test_venues_own_wait_is_kept_though_it_is_longer_than_ours() -> None:
 
 def test_what_is_refused_for_itself_is_dropped_without_a_pause() -> None:
     queue = FetchQueue()
-    queue.ask([book(1), book(2)])
+    queue.ask([book(1), book(2)], NOW_S)
     queue.next(NOW_S)
     assert not queue.failed(NOW_S, status=400, not_before_s=0.0)
     assert queue.next(NOW_S) == book(2)
+    queue.done()
+    queue.ask([book(1)], NOW_S + REST_S - 1)  # a stream asks for its book again and again
+    assert queue.next(NOW_S + REST_S - 1) is None
+    queue.ask([book(1)], NOW_S + REST_S)
+    assert queue.next(NOW_S + REST_S) == book(1)
 
 
 def test_waiting_fetches_are_bounded() -> None:
     queue = FetchQueue()
-    assert queue.ask(book(number) for number in range(MOST_WAITING + 5)) == 5
+    assert queue.ask((book(number) for number in range(MOST_WAITING + 5)), NOW_S) == 5
     assert len(queue) == MOST_WAITING
 
 
