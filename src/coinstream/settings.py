@@ -1,7 +1,8 @@
 """Settings: `COINSTREAM_…` variables, then `coinstream.toml`, then defaults that work on a laptop.
 
 Addresses of servers have no default of their own: what is not set is asked of the local servers
-that run in the data folder (`coinstream local up`, or the demo).
+that run in the data folder (`coinstream local up`, or the demo). Every venue that has an adapter has two
+settings by its name, `COINSTREAM_<VENUE>_WEBSOCKET_URL` and `COINSTREAM_<VENUE>_REST_URL`.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, create_model
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -22,6 +23,7 @@ from pydantic_settings import (
 )
 
 from coinstream import local_servers
+from coinstream.adapters import VENUES
 from coinstream.errors import FatalError, SettingsError
 
 PREFIX = "COINSTREAM_"
@@ -48,7 +50,7 @@ HttpUrl = Annotated[str | None, _address_of("http", "https")]
 WebSocketUrl = Annotated[str | None, _address_of("ws", "wss")]
 
 
-class Settings(BaseSettings):
+class _Settings(BaseSettings):
     """Everything that can be set; each field is also the variable ``COINSTREAM_<FIELD>``."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file=FILE, extra="forbid", frozen=True)
@@ -73,8 +75,6 @@ class Settings(BaseSettings):
         min_length=1,
         description="BASE-QUOTE, with commas",
     )
-    coinbase_websocket_url: WebSocketUrl = Field(None, description="another Advanced Trade address")
-    coinbase_rest_url: HttpUrl = Field(None, description="another address of Coinbase's REST API")
     coinpaprika_url: HttpUrl = Field(None, description="another address of CoinPaprika's API")
     coingecko_url: HttpUrl = Field(None, description="another address of CoinGecko's API")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level written")
@@ -90,6 +90,31 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources: arguments of a command, variables, the file, defaults."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def _venue_fields() -> dict[str, Any]:
+    """Return the two addresses of each venue that has an adapter, as fields of the settings."""
+    fields: dict[str, Any] = {}
+    for venue in VENUES:
+        fields[f"{venue}_websocket_url"] = WebSocketUrl, Field(None, description=f"another WebSocket of {venue}")
+        fields[f"{venue}_rest_url"] = HttpUrl, Field(None, description=f"another address of {venue}'s REST API")
+    return fields
+
+
+if TYPE_CHECKING:
+    Settings = _Settings
+else:
+    Settings = create_model("Settings", __base__=_Settings, **_venue_fields())
+
+
+def venue_urls(settings: Settings, venue: str) -> tuple[str | None, str | None]:
+    """Return the WebSocket and the REST address set for a venue; ``None`` where its own is to be used."""
+    return getattr(settings, f"{venue}_websocket_url", None), getattr(settings, f"{venue}_rest_url", None)
+
+
+def chosen_symbols(settings: Settings) -> tuple[str, ...] | None:
+    """Return the symbols that somebody asked for; ``None`` where nobody did, and a venue's own are read."""
+    return settings.symbols if "symbols" in settings.model_fields_set else None
 
 
 def load(**given: object) -> Settings:

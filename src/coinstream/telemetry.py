@@ -24,6 +24,7 @@ PUBLISHED = Counter("coinstream_published_messages", "Messages acknowledged by K
 FRAMES = Counter("coinstream_frames_received", "Frames received from a venue or source.", ["venue"])
 REFUSED_FRAMES = Counter("coinstream_frames_refused", "Frames dead-lettered, by class of error.", ["venue", "error"])
 RECONNECTS = Counter("coinstream_feed_reconnects", "Connections lost and tried again.", ["venue"])
+FETCHES = Counter("coinstream_feed_fetches", "Books and trades read by HTTP (answered, failed).", ["venue", "outcome"])
 GAPS = Counter("coinstream_feed_gaps", "Breaks of a venue's sequence, by channel.", ["venue", "channel"])
 POLLS = Counter("coinstream_polls", "Asset polls, by outcome (published, failed).", ["source", "outcome"])
 CONSUMED = Counter("coinstream_sink_messages", "Messages a sink has stored or found stored.", ["store", "topic"])

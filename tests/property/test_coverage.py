@@ -47,7 +47,7 @@ class Venue:
         self.connections += 1
         self.sequence = -1
         self.dead_us = None
-        self.stream.opened(self.name, self.now_us)
+        self.stream.receive(Frame(self.now_us, self.name, "wss://x", "ws", b"", opens=True))
         self.send("subscriptions", [{"subscriptions": {"market_trades": ["BTC-USD"]}}])
 
     @property

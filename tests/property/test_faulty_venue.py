@@ -68,7 +68,7 @@ class Run:
     def subscribe(self) -> None:
         self.schedule.advance(1)
         self._remember_books()
-        self.stream.opened("ws.1", self.schedule.time_us)
+        self.stream.receive(Frame(self.schedule.time_us, "ws.1", "wss://x", "ws", b"", opens=True))
         for request in self.stream.subscriptions(SYMBOLS, CHANNELS):
             self.session.receive(request.encode())
         self._read()

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from coinstream.adapters import VENUES
 from coinstream.errors import FatalError, SettingsError
-from coinstream.settings import addresses, load, passwords_of
+from coinstream.settings import addresses, chosen_symbols, load, passwords_of, venue_urls
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +37,8 @@ def test_option_wins_over_variable_and_variable_over_file(monkeypatch: pytest.Mo
         ("KAFKA_SESSION_TIMEOUT_MS", "soon", "integer"),
         ("POSTGRES_SINK_URL", "mysql://localhost/x", "postgresql://"),
         ("COINGECKO_URL", "ftp://x", "http:// or https://"),
+        ("BINANCE_FUTURES_REST_URL", "wss://x", "http:// or https://"),
+        ("COINBASE_WEBSOCKET_URL", "http://x", "ws:// or wss://"),
         ("SYMBOLS", "", "at least 1 item"),
         ("TOPIC_PREFIX", "a b", "pattern"),
     ],
@@ -80,3 +83,20 @@ def test_passwords_are_those_of_the_addresses() -> None:
     assert passwords_of("postgresql://a:p%40ss@h/x", "mongodb://b:q@h") == {"a": "p@ss", "b": "q"}
     with pytest.raises(SettingsError):
         passwords_of("postgresql://h/x")
+
+
+def test_every_venue_has_its_two_addresses_from_variables_and_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("coinstream.toml").write_text('coinbase_rest_url = "http://127.0.0.1:2"\n')
+    for venue in VENUES:
+        assert venue_urls(load(), venue)[0] is None
+        monkeypatch.setenv(f"COINSTREAM_{venue.upper()}_WEBSOCKET_URL", f"ws://{venue.replace('_', '-')}.example.org")
+    assert venue_urls(load(), "coinbase") == ("ws://coinbase.example.org", "http://127.0.0.1:2")
+    assert venue_urls(load(), "binance_futures") == ("ws://binance-futures.example.org", None)
+    assert venue_urls(load(), "mtgox") == (None, None)
+
+
+def test_symbols_are_chosen_by_somebody_or_left_to_the_venue(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen_symbols(load()) is None
+    assert chosen_symbols(load(symbols="btc-usdt")) == ("BTC-USDT",)
+    monkeypatch.setenv("COINSTREAM_SYMBOLS", "eth-usdt")
+    assert chosen_symbols(load()) == ("ETH-USDT",)

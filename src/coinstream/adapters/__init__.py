@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from coinstream.adapters import coinbase, coinbase_advanced
+from coinstream.adapters import binance, coinbase, coinbase_advanced
 from coinstream.adapters.dialect import (
     BookUpdate,
     Dialect,
     Event,
+    Fetch,
     Frame,
     Gap,
+    Repaired,
+    Route,
     Subscribed,
+    Unsynchronised,
     VenueAdapter,
     find_dialect,
 )
@@ -18,20 +22,27 @@ from coinstream.market.coverage import CHANNELS, Channel
 __all__ = [
     "CHANNELS",
     "DIALECTS",
+    "VENUES",
     "BookUpdate",
     "Channel",
     "Dialect",
     "Event",
+    "Fetch",
     "Frame",
     "Gap",
+    "Repaired",
+    "Route",
     "Subscribed",
+    "Unsynchronised",
     "VenueAdapter",
     "dialect_of",
     "dialects_of_venue",
 ]
 
-DIALECTS: tuple[Dialect, ...] = (coinbase_advanced.DIALECT, coinbase.DIALECT)
+DIALECTS: tuple[Dialect, ...] = (coinbase_advanced.DIALECT, coinbase.DIALECT, *binance.DIALECTS)
 """Every dialect; the first of a venue is its live default."""
+VENUES: tuple[str, ...] = tuple(sorted({dialect.venue for dialect in DIALECTS}))
+"""Every venue's name."""
 
 
 def dialect_of(url: str) -> Dialect | None:

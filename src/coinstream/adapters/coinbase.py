@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from coinstream.adapters.coinbase_products import read_exchange_products
-from coinstream.adapters.dialect import BookUpdate, Dialect, Event, Frame, Gap, Subscribed
+from coinstream.adapters.dialect import BookUpdate, Dialect, Event, Fetch, Frame, Gap, Subscribed
 from coinstream.adapters.fields import (
     UNREADABLE,
     convert,
@@ -38,6 +38,7 @@ from coinstream.messages import Provenance, Quote, Side, Trade
 from coinstream.messages.market import Count
 
 VENUE = "coinbase"
+SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD", "XRP-USD", "DOGE-USD", "LTC-USD", "ADA-USD")
 WEBSOCKET_URL = "wss://ws-feed.exchange.coinbase.com"
 INSTRUMENTS_URL = "https://api.exchange.coinbase.com/products"
 HOSTS = frozenset(
@@ -153,6 +154,10 @@ class ExchangeAdapter:
         """Return what leaves and joins the books' channel: the venue then sends new snapshots."""
         names = [_SUBSCRIBE["books"]]
         return [self._request("unsubscribe", symbols, names), self._request("subscribe", symbols, names)]
+
+    def book_fetches(self, symbols: Sequence[str]) -> list[Fetch]:  # noqa: ARG002 - the protocol's signature
+        """Return nothing: the WebSocket brings the books."""
+        return []
 
     def _request(self, kind: str, symbols: Sequence[str], names: list[str]) -> str:
         product_ids = [self._listing.theirs(symbol) for symbol in symbols]
@@ -310,5 +315,6 @@ DIALECT = Dialect(
     websocket_url=WEBSOCKET_URL,
     instruments_url=INSTRUMENTS_URL,
     make_adapter=ExchangeAdapter,
+    symbols=SYMBOLS,
     recognises=lambda data: data.startswith((b'{"type":', b'[{"id":')),
 )

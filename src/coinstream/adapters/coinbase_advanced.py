@@ -21,9 +21,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from coinstream.adapters.coinbase import AGGRESSOR_OF_MAKER, VENUE
+from coinstream.adapters.coinbase import AGGRESSOR_OF_MAKER, SYMBOLS, VENUE
 from coinstream.adapters.coinbase_products import read_advanced_products
-from coinstream.adapters.dialect import BookUpdate, Dialect, Event, Frame, Gap, Subscribed
+from coinstream.adapters.dialect import BookUpdate, Dialect, Event, Fetch, Frame, Gap, Subscribed
 from coinstream.adapters.fields import (
     UNREADABLE,
     convert,
@@ -132,6 +132,10 @@ class AdvancedTradeAdapter:
         """Return what leaves and joins the books' channel: the venue then sends new snapshots."""
         name = _SUBSCRIBE["books"]
         return [self._request("unsubscribe", symbols, name), self._request("subscribe", symbols, name)]
+
+    def book_fetches(self, symbols: Sequence[str]) -> list[Fetch]:  # noqa: ARG002 - the protocol's signature
+        """Return nothing: the WebSocket brings the books."""
+        return []
 
     def _request(self, kind: str, symbols: Sequence[str], name: str) -> str:
         product_ids = [self._listing.theirs(symbol) for symbol in symbols]
@@ -347,5 +351,6 @@ DIALECT = Dialect(
     websocket_url=WEBSOCKET_URL,
     instruments_url=INSTRUMENTS_URL,
     make_adapter=AdvancedTradeAdapter,
+    symbols=SYMBOLS,
     recognises=lambda data: data.startswith((b'{"channel":', b'{"products":')),
 )

@@ -25,6 +25,7 @@ class Frame(NamedTuple):
         url: The WebSocket's address, or the full address of the HTTP request.
         data: The WebSocket message, or the HTTP response's body.
         opens: The connection was opened at this time; ``data`` is empty.
+        closes: The connection was over at this time; ``data`` is empty. Adapters never see it.
     """
 
     received_time_us: int
@@ -33,6 +34,7 @@ class Frame(NamedTuple):
     transport: Literal["ws", "http"]
     data: bytes
     opens: bool = False
+    closes: bool = False
 
 
 class BookUpdate(NamedTuple):
@@ -43,6 +45,8 @@ class BookUpdate(NamedTuple):
         asks: The same.
         sequence: The venue's, where its books have one.
         event_time_us: The venue's time of the update; ``None`` where it gives none.
+        connection: Which connection brings the book's changes, where that is not the frame's own: a
+            snapshot that came by HTTP.
     """
 
     symbol: str
@@ -51,6 +55,7 @@ class BookUpdate(NamedTuple):
     asks: Sequence[tuple[str, str]]
     sequence: int | None = None
     event_time_us: int | None = None
+    connection: str | None = None
 
 
 class Gap(NamedTuple):
@@ -81,7 +86,48 @@ class Subscribed(NamedTuple):
     pairs: tuple[tuple[Channel, str], ...]
 
 
-Event = Instrument | Trade | Quote | BookUpdate | Gap | Subscribed | RefusedError
+class Unsynchronised(NamedTuple):
+    """A book's changes come, or will, and it has no snapshot that they join on to: it is to be fetched.
+
+    Nothing was missed by that alone; a `Gap` says when something was.
+    """
+
+    connection: str
+    symbol: str
+
+
+class Fetch(NamedTuple):
+    """An address to be read once by HTTP; its body comes back to the adapter as a frame.
+
+    Attributes:
+        url: At the venue's own host; who reads it may put another host in its place.
+        channel: What it is for.
+        symbol: Ours.
+        cost_s: How many seconds of the venue's allowance it uses up, so that fetches as dear as this
+            one, each so long after the one before, stay within half of what the venue allows.
+    """
+
+    url: str
+    channel: Channel
+    symbol: str
+    cost_s: float
+
+
+class Repaired(NamedTuple):
+    """Whatever was missed between two moments is known now: it was fetched, or nothing was missed.
+
+    Attributes:
+        since_us: When the last message before the hole was received.
+        until_us: When the first message after it was.
+    """
+
+    channel: Channel
+    symbol: str
+    since_us: int
+    until_us: int
+
+
+Event = Instrument | Trade | Quote | BookUpdate | Gap | Subscribed | Unsynchronised | Fetch | Repaired | RefusedError
 """One thing that a frame said. A `RefusedError` is an event too: its neighbours still count."""
 
 
@@ -102,13 +148,25 @@ class VenueAdapter(Protocol):
         """Return the frames to send on opening, for our symbols (``BASE-QUOTE``)."""
 
     def resubscriptions(self, symbols: Sequence[str]) -> list[str]:
-        """Return the frames that make the venue send these books anew."""
+        """Return the frames that make the venue send these books anew; none where it is asked by HTTP."""
+
+    def book_fetches(self, symbols: Sequence[str]) -> list[Fetch]:
+        """Return the addresses where these books are had anew; none where the WebSocket brings them."""
 
     def receive(self, frame: Frame) -> list[Event]:
         """Return what a frame says, in the order to publish it; never raises for a bad frame.
 
-        The body of an HTTP response is read as the venue's list of instruments.
+        The body of an HTTP response is the venue's list of instruments, or the answer to a `Fetch`:
+        its address tells which.
         """
+
+
+class Route(NamedTuple):
+    """One of several addresses over which a venue spreads its channels."""
+
+    name: str
+    websocket_url: str
+    channels: frozenset[Channel]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +181,10 @@ class Dialect:
         instruments_url: The default address of the list of symbols.
         make_adapter: Makes an adapter whose messages carry the venue's name given.
         recognises: Whether a frame's bytes look like this dialect; for an address that no one knows.
+        symbols: What is read where nobody says what.
+        routes: Where the venue wants a connection a group of channels; empty: one carries them all.
+        spacing_s: Least time between two frames that we send.
+        silence_s: So long a healthy connection may bring nothing at all.
     """
 
     venue: str
@@ -132,6 +194,10 @@ class Dialect:
     instruments_url: str
     make_adapter: Callable[[str], VenueAdapter]
     recognises: Callable[[bytes], bool]
+    symbols: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
+    spacing_s: float = 0.125
+    silence_s: float = 30.0
 
     def adapter(self, *, venue: str | None = None) -> VenueAdapter:
         """Return a new adapter.

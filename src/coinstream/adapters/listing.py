@@ -25,6 +25,12 @@ class Listing:
         self._theirs = {ours: theirs for theirs, ours in self._ours.items()}
         self.is_known = True
 
+    def suppose(self, ours_by_theirs: Mapping[str, str]) -> None:
+        """Take these spellings for the venue's until a list is known: what is subscribed is read as ours."""
+        if not self.is_known:
+            self._ours.update(ours_by_theirs)
+            self._theirs.update({ours: theirs for theirs, ours in ours_by_theirs.items()})
+
     def ours(self, venue_symbol: str, field: str = "product_id") -> str:
         """Return our symbol for the venue's.
 
@@ -48,6 +54,6 @@ class Listing:
             with suppress(FieldError):
                 yield self.ours(venue_symbol)
 
-    def theirs(self, symbol: str) -> str:
-        """Return the venue's spelling of our symbol; ours where no list says otherwise."""
-        return self._theirs.get(symbol, symbol)
+    def theirs(self, symbol: str, supposed: str | None = None) -> str:
+        """Return the venue's spelling of our symbol; where no list says, what is supposed, or ours."""
+        return self._theirs.get(symbol, supposed or symbol)

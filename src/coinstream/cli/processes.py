@@ -18,7 +18,7 @@ from coinstream import settings as settings_room
 from coinstream import telemetry
 from coinstream.cli.signals import stop_on_signals
 from coinstream.cli.workers import run_workers
-from coinstream.errors import SettingsError
+from coinstream.errors import FatalError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +47,9 @@ def ingest(
     poll: Annotated[bool, typer.Option("--poll", help="poll the asset sources each minute; no feed")] = False,
     replay: Annotated[list[Path] | None, typer.Option(help="send recordings through, .jsonl or .jsonl.gz")] = None,
     speed: Annotated[str, typer.Option(help="of a replay: 1 as recorded, 10 ten times as fast, or max")] = "1",
+    record: Annotated[
+        Path | None, typer.Option(help="keep every frame of a feed in this new file, .jsonl or .jsonl.gz")
+    ] = None,
     metrics_port: Metrics = None,
 ) -> None:
     """Read a venue (or the asset sources, or recordings) and publish to Kafka."""
@@ -59,6 +62,8 @@ def ingest(
         raise SettingsError("FILE", str(files[0]), "files are read with --replay FILE…")
     if recordings and poll:
         raise SettingsError("--poll", True, "either --poll or --replay, not both")
+    if record and (recordings or poll):
+        raise SettingsError("--record", str(record), "with a feed, not with --poll or --replay")
     times_as_fast = _speed(speed)
     producer = _producer(settings, "poll" if poll else "ingest")
     try:
@@ -67,7 +72,7 @@ def ingest(
         elif poll:
             asyncio.run(_poll(settings, producer))
         else:
-            asyncio.run(_feed(settings, producer, venue=venue or DEFAULT_VENUE, simulated=simulated))
+            asyncio.run(_feed(settings, producer, venue=venue or DEFAULT_VENUE, simulated=simulated, record=record))
     finally:
         producer.close()
 
@@ -121,18 +126,27 @@ async def _poll(settings: Settings, producer: Producer) -> None:
     await run_poll(sources=sources, producer=producer, stop=await _stop_of_loop())
 
 
-async def _feed(settings: Settings, producer: Producer, *, venue: str, simulated: bool) -> None:
-    from coinstream.ingest import run_feed
+async def _feed(settings: Settings, producer: Producer, *, venue: str, simulated: bool, record: Path | None) -> None:
+    from coinstream.ingest import Recorder, run_feed
 
-    await run_feed(
-        venue=venue,
-        simulated=simulated,
-        symbols=settings.symbols,
-        producer=producer,
-        websocket_url=settings.coinbase_websocket_url,
-        rest_url=settings.coinbase_rest_url,
-        stop=await _stop_of_loop(),
-    )
+    websocket_url, rest_url = settings_room.venue_urls(settings, venue)
+    recorder = Recorder(record) if record else None
+    try:
+        await run_feed(
+            venue=venue,
+            simulated=simulated,
+            symbols=settings_room.chosen_symbols(settings) or (),
+            producer=producer,
+            websocket_url=websocket_url,
+            rest_url=rest_url,
+            stop=await _stop_of_loop(),
+            recorder=recorder,
+        )
+    finally:
+        if recorder is not None:
+            recorder.close()
+    if recorder is not None and recorder.failed is not None:
+        raise FatalError(recorder.failed)
 
 
 @sink.command("postgres")

@@ -3,7 +3,8 @@
 from coinstream.ingest.feed import run_feed
 from coinstream.ingest.normalise import Summary, normalise
 from coinstream.ingest.poll import run_poll
+from coinstream.ingest.record import Recorder
 from coinstream.ingest.recording import read_frames
 from coinstream.ingest.replay import ReplaySummary, run_replay
 
-__all__ = ["ReplaySummary", "Summary", "normalise", "read_frames", "run_feed", "run_poll", "run_replay"]
+__all__ = ["Recorder", "ReplaySummary", "Summary", "normalise", "read_frames", "run_feed", "run_poll", "run_replay"]

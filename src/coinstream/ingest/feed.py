@@ -1,8 +1,10 @@
-"""A live feed: connects, lists the instruments, subscribes, watches, repairs, publishes.
+"""A live feed: connects, lists the instruments, subscribes, watches, repairs, publishes, records.
 
 One flow of control does it all, in the order in which things came, so that nothing of one key can
 overtake another. While it waits (for a message, a connection, the venue's list) it publishes ten
-times a second what is due by the clock.
+times a second what is due by the clock. What is read by HTTP (`fetches`) comes into the same flow as a
+frame, when it is there; it is never waited for. A venue that spreads its channels over several addresses
+has a feed for each, and they have nothing in common but the producer.
 
 When Kafka takes no more, the flow stands still: messages wait in the connection up to its bound,
 then the socket is not read, and if that lasts the connection is lost and coverage says so. What was
@@ -19,17 +21,18 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from coinstream.adapters import CHANNELS, Channel, Dialect, Frame, dialect_of, dialects_of_venue
+from coinstream.adapters import CHANNELS, VENUES, Channel, Dialect, Frame, Route, dialect_of, dialects_of_venue
 from coinstream.errors import FatalError, TransientError
 from coinstream.ingest.connection import Arrived, Backoff, Limits, open_connection
 from coinstream.ingest.fetch import FetchError, Patience, fetch, make_client
+from coinstream.ingest.fetches import Fetcher, moved
 from coinstream.ingest.publish import Outbox, Publisher
-from coinstream.ingest.requests import Requests
-from coinstream.ingest.stream import MarketStream
+from coinstream.ingest.record import Recorder
+from coinstream.ingest.requests import SPACING_S, Requests
+from coinstream.ingest.stream import MarketStream, Received
 from coinstream.messages import Instrument
 from coinstream.telemetry import FRAMES, RECONNECTS, logger
 
@@ -106,12 +109,18 @@ class Plan:
         channels: Of each symbol.
         websocket_url: The feed.
         instruments_url: The venue's list.
+        rest_url: Scheme, host and port instead of the venue's own, for what the adapter fetches.
+        spacing_s: Least time between two frames that we send.
+        name: Of the feed, where a venue has several: connections are ``ws.<name>.1`` and so on.
     """
 
     symbols: tuple[str, ...]
     channels: tuple[Channel, ...]
     websocket_url: str
     instruments_url: str
+    rest_url: str | None = None
+    spacing_s: float = SPACING_S
+    name: str = ""
 
 
 class _StopAskedError(Exception):
@@ -127,12 +136,21 @@ class Feed:
         producer: Takes what comes of them.
         stop: Ends the feed.
         outside: Clock, chance and network.
+        recorder: Keeps every frame.
     """
 
     def __init__(
-        self, plan: Plan, stream: MarketStream, producer: Publisher, *, stop: asyncio.Event, outside: Outside
+        self,
+        plan: Plan,
+        stream: MarketStream,
+        producer: Publisher,
+        *,
+        stop: asyncio.Event,
+        outside: Outside,
+        recorder: Recorder | None = None,
     ) -> None:
         self._plan = plan
+        self._recorder = recorder
         self._stream = stream
         self._producer = producer
         self._stop = stop
@@ -141,7 +159,10 @@ class Feed:
         self._venue = stream.adapter.venue
         self._symbols = plan.symbols
         self._outbox = Outbox(producer)
-        self._requests = Requests()
+        self._requests = Requests(plan.spacing_s)
+        self._fetcher = Fetcher(self._venue, plan.rest_url, outside.patience, outside.now_us)
+        self._answers = 0
+        self._is_taking = False
         self._backoff = Backoff(outside.chance)
         self._client: httpx.AsyncClient | None = None
         self._listing: asyncio.Task[bytes] | None = None
@@ -165,6 +186,7 @@ class Feed:
                 if self._listing is not None:
                     self._listing.cancel()
                     await asyncio.wait({self._listing})
+                await self._fetcher.close()
                 await self._hang_up()
 
     async def _one_connection(self) -> None:
@@ -193,11 +215,24 @@ class Feed:
 
     def _opened(self, link: Link, requests: Sequence[str], now_us: int) -> None:
         self._connections += 1
-        self._link, self._name = link, f"ws.{self._connections}"
-        self._stream.opened(self._name, now_us)
+        self._link, self._name = link, self._connection("ws", self._connections)
+        if self._recorder is not None:
+            self._recorder.turned(now_us, self._name, self._plan.websocket_url, "open")
         self._requests.begin(requests)
+        frame = Frame(now_us, self._name, self._plan.websocket_url, "ws", b"", opens=True)
+        self._hand_on(frame, self._stream.receive(frame))
         self._send_due()
         log.info("connected", url=self._plan.websocket_url, connection=self._name, symbols=len(self._symbols))
+
+    def _connection(self, transport: str, number: int) -> str:
+        return ".".join(part for part in (transport, self._plan.name, str(number)) if part)
+
+    def _hand_on(self, frame: Frame, received: Received) -> bool:
+        """Pass on what came of a frame; return whether there was room for the repairs it asks for."""
+        self._outbox.take(frame, received, venue=self._venue)
+        if received.fetches:
+            self._fetcher.ask(received.fetches)
+        return not received.send or self._requests.repair(received.send)
 
     async def _read(self, link: Link) -> str:
         """Take messages until the connection is over, and return why it is."""
@@ -216,19 +251,21 @@ class Feed:
 
     async def _take(self, arrived: Sequence[Arrived]) -> None:
         """Work on messages in slices, each published before the next."""
-        stream, outbox, venue = self._stream, self._outbox, self._venue
+        receive, recorder, fetcher = self._stream.receive, self._recorder, self._fetcher
         name, url = self._name, self._plan.websocket_url
-        frames = FRAMES.labels(venue)
+        frames = FRAMES.labels(self._venue)
         for start in range(0, len(arrived), SLICE_MESSAGES):
             part, has_room = arrived[start : start + SLICE_MESSAGES], True
             for received_time_us, data in part:
+                if received_time_us >= fetcher.ready_us:
+                    self._take_answer()
                 frame = Frame(received_time_us, name, url, "ws", data)
-                received = stream.receive(frame)
-                outbox.take(frame, received, venue=venue)
-                if received.send and not self._requests.repair(received.send):
-                    has_room = False
+                if recorder is not None:
+                    recorder.received(frame)
+                has_room = self._hand_on(frame, receive(frame)) and has_room
             self._frames += len(part)
             frames.inc(len(part))
+            self._is_taking = start + SLICE_MESSAGES < len(arrived)
             await self._tick()
             await asyncio.sleep(0)
             if not has_room and self._link is not None:
@@ -237,13 +274,19 @@ class Feed:
 
     def _send_due(self) -> None:
         if self._link is not None:
-            for text in self._requests.due(self._now_us() / 1_000_000):
+            now_us = self._now_us()
+            for text in self._requests.due(now_us / 1_000_000):
                 self._link.send(text)
+                if self._recorder is not None:
+                    self._recorder.sent(now_us, self._name, self._plan.websocket_url, text)
 
     async def _hang_up(self) -> None:
         if self._link is not None:
             link, self._link = self._link, None
-            self._stream.closed(self._name, self._now_us())
+            now_us = self._now_us()
+            if self._recorder is not None and not self._stop.is_set():  # else the recording ends where the feed does
+                self._recorder.turned(now_us, self._name, self._plan.websocket_url, "close")
+            self._stream.closed(self._name, now_us)
             await link.close()
 
     async def _attend(self, work: Coroutine[Any, Any, T]) -> T:
@@ -266,11 +309,28 @@ class Feed:
             await asyncio.wait({task, stopping})
 
     async def _tick(self) -> None:
-        """Do what is due by the clock: books, coverage, requests, the list, delivery callbacks."""
+        """Do what is due by the clock: books, coverage, requests, the list, fetches, delivery callbacks."""
+        if not self._is_taking:  # else frames wait that were here before the answer
+            self._take_answer()
         self._outbox.put(self._stream.tick(self._now_us()))
         self._take_list()
         self._send_due()
+        if self._client is not None:
+            self._fetcher.begin(self._client)
+        if self._recorder is not None:
+            self._recorder.tick(self._now_us())
         await self._publish()
+
+    def _take_answer(self) -> None:
+        """Take what was fetched, if it is here, as a frame of its own."""
+        answer = self._fetcher.take()
+        if answer is None:
+            return
+        self._answers += 1
+        frame = Frame(answer.received_time_us, self._connection("http", self._answers), answer.url, "http", answer.body)
+        if self._recorder is not None:
+            self._recorder.received(frame)
+        self._hand_on(frame, self._stream.receive(frame))
 
     async def _publish(self) -> None:
         """Publish what waits, however long Kafka makes us wait; after a stop, `FLUSH_TIMEOUT_S` at most."""
@@ -333,8 +393,10 @@ class Feed:
             log.warning("no list of instruments", why=str(error), going_on=going_on)
             return
         frame = Frame(self._now_us(), "instruments", self._plan.instruments_url, "http", body)
+        if self._recorder is not None:
+            self._recorder.received(frame)
         received = self._stream.receive(frame)
-        self._outbox.take(frame, received, venue=self._venue)
+        self._hand_on(frame, received)
         self._choose([message.symbol for message in received.messages if isinstance(message, Instrument)])
 
     def _choose(self, listed: Collection[str]) -> None:
@@ -374,48 +436,74 @@ async def run_feed(  # noqa: PLR0913 - each is a setting of the command
     websocket_url: str | None = None,
     rest_url: str | None = None,
     outside: Outside | None = None,
+    recorder: Recorder | None = None,
 ) -> None:
     """Read a venue's feed and publish it until told to stop.
 
     Args:
         venue: Which venue. The dialect is that of ``websocket_url`` where one is known to be spoken
             there, else the venue's live default.
-        symbols: Ours, ``BASE-QUOTE``.
+        symbols: Ours, ``BASE-QUOTE``; none: those that the dialect reads where nobody says what.
         producer: Where messages go. Its ``queue_wait_s`` should be small: the event loop waits with it.
-        stop: Ends the feed: last books and coverage are published and acknowledged first.
+        stop: Ends the feed: last books and coverage are published and acknowledged first. Set by the
+            feed itself where it fails and has several connections.
         simulated: The addresses are a simulator's: the messages' venue is ``<venue>_simulated``.
         channels: What to subscribe to.
-        websocket_url: Instead of the venue's own.
+        websocket_url: Instead of the venue's own; it carries all channels, where the venue has an
+            address for each group of them.
         rest_url: Scheme, host and port instead of those of the venue's REST API.
         outside: Clock, chance and network.
+        recorder: Keeps every frame.
 
     Raises:
         FatalError: The venue is not known or lists none of the symbols, or Kafka's client cannot go on.
         TransientError: On stopping, Kafka did not take or acknowledge everything in time.
     """
     dialect = _dialect(venue, websocket_url)
-    adapter = dialect.adapter(venue=venue + SIMULATED if simulated else None)
-    plan = Plan(
-        symbols=tuple(dict.fromkeys(symbols)),
-        channels=tuple(channel for channel in CHANNELS if channel in channels),
-        websocket_url=websocket_url or dialect.websocket_url,
-        instruments_url=_moved(dialect.instruments_url, rest_url),
+    if outside is None:
+        outside = Outside(limits=Limits(idle_timeout_s=dialect.silence_s))
+    routes = (
+        dialect.routes
+        if websocket_url is None and dialect.routes
+        else (Route("", websocket_url or dialect.websocket_url, frozenset(CHANNELS)),)
     )
-    stream = MarketStream(adapter, provenance="simulated" if simulated else None)
-    await Feed(plan, stream, producer, stop=stop, outside=outside or Outside()).run()
+    feeds = []
+    for route in routes:
+        adapter = dialect.adapter(venue=venue + SIMULATED if simulated else None)
+        plan = Plan(
+            symbols=tuple(dict.fromkeys(symbols or dialect.symbols)),
+            channels=tuple(channel for channel in CHANNELS if channel in channels and channel in route.channels),
+            websocket_url=route.websocket_url,
+            instruments_url=moved(dialect.instruments_url, rest_url),
+            rest_url=rest_url,
+            spacing_s=dialect.spacing_s,
+            name=route.name,
+        )
+        stream = MarketStream(adapter, provenance="simulated" if simulated else None)
+        if plan.channels:
+            feeds.append(Feed(plan, stream, producer, stop=stop, outside=outside, recorder=recorder))
+    await _run_together(feeds, stop)
+
+
+async def _run_together(feeds: Sequence[Feed], stop: asyncio.Event) -> None:
+    """Run feeds until all have ended; where one fails, the others are stopped in good order first."""
+    tasks = {asyncio.ensure_future(feed.run()) for feed in feeds}
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        if any(task.exception() is not None for task in done):
+            stop.set()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _dialect(venue: str, websocket_url: str | None) -> Dialect:
     dialects = dialects_of_venue(venue)
     if not dialects:
-        raise FatalError(f"venue {venue!r} is not known; known is coinbase")
+        raise FatalError(f"venue {venue!r} is not known; known are {', '.join(VENUES)}")
     spoken = dialect_of(websocket_url) if websocket_url else None
     return spoken if spoken in dialects and spoken is not None else dialects[0]
-
-
-def _moved(url: str, base: str | None) -> str:
-    """Return an address with the scheme, host and port of another, below that one's path."""
-    if base is None:
-        return url
-    own, other = urlsplit(url), urlsplit(base)
-    return urlunsplit(other._replace(path=other.path.rstrip("/") + own.path, query=own.query))

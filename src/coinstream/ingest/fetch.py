@@ -24,11 +24,13 @@ class FetchError(TransientError):
 
     Attributes:
         not_before_s: The server wants no request for so many seconds; 0 where it did not say.
+        status: The HTTP status of the last answer; ``None`` where none came.
     """
 
-    def __init__(self, text: str, *, not_before_s: float = 0.0) -> None:
+    def __init__(self, text: str, *, not_before_s: float = 0.0, status: int | None = None) -> None:
         super().__init__(text)
         self.not_before_s = not_before_s
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ async def fetch(client: httpx.AsyncClient, url: str, *, patience: Patience, now_
             async with asyncio.timeout(max(0.0, (deadline_us - now_us()) / 1_000_000)):
                 return await _get(client, url, now_us)
         except _RefusedError as refused:
-            reason, not_before_s = str(refused), refused.not_before_s
+            reason, not_before_s, status = str(refused), refused.not_before_s, refused.status
             wait_s = max(wait_s, not_before_s)
             is_hopeless = not refused.is_worth_retrying
         except TimeoutError:
@@ -90,9 +92,9 @@ async def fetch(client: httpx.AsyncClient, url: str, *, patience: Patience, now_
         except httpx.InvalidURL as error:
             raise FetchError(f"{url}: {error}") from None
         except httpx.HTTPError as error:
-            reason, not_before_s, is_hopeless = str(error) or type(error).__name__, 0.0, False
+            reason, not_before_s, is_hopeless, status = str(error) or type(error).__name__, 0.0, False, None
         if is_hopeless or attempt == patience.attempts or now_us() + wait_s * 1_000_000 >= deadline_us:
-            raise FetchError(f"{url}: {reason} ({attempt} attempts)", not_before_s=not_before_s)
+            raise FetchError(f"{url}: {reason} ({attempt} attempts)", not_before_s=not_before_s, status=status)
         await patience.sleep(wait_s)
     raise AssertionError("at least one attempt")
 
@@ -100,6 +102,7 @@ async def fetch(client: httpx.AsyncClient, url: str, *, patience: Patience, now_
 class _RefusedError(Exception):
     def __init__(self, status: int, not_before_s: float) -> None:
         super().__init__(f"HTTP {status}")
+        self.status: int | None = status
         self.is_worth_retrying = status in _WORTH_RETRYING
         self.not_before_s = not_before_s
 

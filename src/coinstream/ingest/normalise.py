@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from coinstream.adapters import CHANNELS, DIALECTS, Dialect, Frame, dialect_of, dialects_of_venue
+from coinstream.adapters import CHANNELS, DIALECTS, VENUES, Dialect, Frame, dialect_of, dialects_of_venue
 from coinstream.errors import FatalError, FieldError, RefusedError
 from coinstream.ingest.stream import MarketStream
 from coinstream.messages import BookSnapshot, Coverage, Instrument, Message, Quote, Trade
@@ -29,7 +29,7 @@ class Summary:
     """What a recording held.
 
     Attributes:
-        frames: Frames received; opened connections are none.
+        frames: Frames received; connections opened or ended are none.
         messages: By type as the schema header names it; trades by provenance too (``trade live``).
         refusals: By reason.
         gaps: By channel and reason.
@@ -76,7 +76,7 @@ class Router:
         self._by_url: dict[str, Dialect] = {}
         self._streams: dict[Dialect, MarketStream] = {}
         if not self._candidates:
-            raise FatalError(f"venue {venue!r} is not known; known are {_venues()}")
+            raise FatalError(f"venue {venue!r} is not known; known are {', '.join(VENUES)}")
 
     @property
     def streams(self) -> tuple[MarketStream, ...]:
@@ -84,7 +84,7 @@ class Router:
         return tuple(self._streams.values())
 
     def stream_of(self, frame: Frame) -> MarketStream | None:
-        """Return the stream that takes this frame; ``None`` for an open that does not tell its dialect.
+        """Return the stream that takes this frame; ``None`` for an open or end that does not tell its dialect.
 
         Raises:
             FatalError: No venue is named and the frame's address belongs to none.
@@ -106,15 +106,12 @@ class Router:
             return dialect
         if self._venue is None:
             raise FatalError(
-                f"the frames of {frame.url!r} are of no venue that is known; name it with --venue, one of {_venues()}"
+                f"the frames of {frame.url!r} are of no venue that is known; "
+                f"name it with --venue, one of {', '.join(VENUES)}"
             )
-        if frame.opens:
+        if frame.opens or frame.closes:
             return None
         return next((known for known in self._candidates if known.recognises(frame.data)), self._candidates[0])
-
-
-def _venues() -> str:
-    return ", ".join(sorted({dialect.venue for dialect in DIALECTS}))
 
 
 def normalise(
@@ -156,7 +153,7 @@ def _normalise(
     for frame in frames:
         last_us = max(last_us, frame.received_time_us)
         stream = router.stream_of(frame)
-        summary.frames += not frame.opens
+        summary.frames += not (frame.opens or frame.closes)
         if stream is None:
             continue
         received = stream.receive(frame)

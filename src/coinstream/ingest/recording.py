@@ -2,7 +2,8 @@
 
 A line is ``{"time": 1618677817129516, "direction": "in", "transport": "ws", "connection": "ws.28",
 "url": "wss://…", "data": "{…}"}``; ``"event": "open"`` stands on the line that opens a WebSocket and
-``"encoding": "base64"`` where the frame was binary. What the recorder itself sent is passed over.
+``"encoding": "base64"`` where the frame was binary. What the recorder itself sent is passed over, but for
+the end of a connection, which our own recordings tell (`coinstream.ingest.record`).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 
 
 def read_frames(paths: Iterable[Path | str]) -> Iterator[Frame]:
-    """Yield the frames that recordings received, and where their connections opened, in file order.
+    """Yield the frames that recordings received, and where connections opened and ended, in file order.
 
     Args:
         paths: ``.jsonl`` files, or ``.gz`` of such; read one after the other, a line at a time.
@@ -70,7 +71,7 @@ def _frame(line: bytes, path: Path, number: int) -> Frame | None:
         raise FatalError(f"{path}, line {number}: {field_error(error)}; mend or remove the line") from None
     except (msgspec.DecodeError, ValueError) as error:
         raise FatalError(f"{path}, line {number}: not a recorded frame ({error}); mend or remove the line") from None
-    opens = read.event == "open"
-    if read.direction == "out" and not opens:
+    opens, closes = read.event == "open", read.event == "close"
+    if read.direction == "out" and not opens and not closes:
         return None
-    return Frame(read.time, read.connection, read.url, read.transport, data, opens)
+    return Frame(read.time, read.connection, read.url, read.transport, data, opens, closes)

@@ -37,7 +37,7 @@ class ReplaySummary:
     """What a replay published.
 
     Attributes:
-        frames: Frames read; opened connections are none.
+        frames: Frames read; connections opened or ended are none.
         seconds: How long it took, Kafka's acknowledgement included.
         messages: Published, by type as the schema header names it.
         refused: By class of error and field.
@@ -109,7 +109,7 @@ class _Replay:
         if stream is None:
             return
         venue = stream.adapter.venue
-        if not frame.opens:
+        if not (frame.opens or frame.closes):
             self._frames[venue] += 1
         self._outbox.take(frame, stream.receive(frame), venue=venue)
         if self._outbox and not self._outbox.push():

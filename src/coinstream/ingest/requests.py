@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 SPACING_S = 0.125
-"""Coinbase takes eight messages a second from who is not logged in; no venue takes fewer."""
+"""Coinbase takes eight messages a second from who is not logged in; a dialect that takes fewer says so."""
 MOST_WAITING = 200
 """So many frames may wait, 25 s of them; one more, and a new connection mends the feed sooner."""
 
@@ -17,9 +17,13 @@ class Requests:
     A repair is a group of frames that makes the venue send books anew. How often a book is asked for
     is the stream's matter (`coinstream.ingest.stream.ASK_AGAIN_US`); here a repair that waits to be
     sent is not sent twice.
+
+    Args:
+        spacing_s: Least time between two frames.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spacing_s: float = SPACING_S) -> None:
+        self._spacing_s = spacing_s
         self._waiting: deque[tuple[str, ...]] = deque()
         self._free_s = 0.0
 
@@ -38,9 +42,9 @@ class Requests:
         return True
 
     def due(self, now_s: float) -> list[str]:
-        """Return the frames to send now: a group at a time, then nothing for `SPACING_S` a frame."""
+        """Return the frames to send now: a group at a time, then nothing for the spacing a frame."""
         if not self._waiting or now_s < self._free_s:
             return []
         group = self._waiting.popleft()
-        self._free_s = now_s + SPACING_S * len(group)
+        self._free_s = now_s + self._spacing_s * len(group)
         return list(group)

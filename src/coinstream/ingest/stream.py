@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from coinstream.adapters import BookUpdate, Channel, Frame, Gap, Subscribed, VenueAdapter
+from coinstream.adapters import (
+    BookUpdate,
+    Channel,
+    Fetch,
+    Frame,
+    Gap,
+    Repaired,
+    Subscribed,
+    Unsynchronised,
+    VenueAdapter,
+)
 from coinstream.errors import RefusedError
 from coinstream.market.book import OrderBook, is_due
 from coinstream.market.coverage import CoverageFold
@@ -31,12 +41,14 @@ class Received(NamedTuple):
         refusals: What could not be accepted; the frame's bytes go to dead letters with them.
         send: Frames to send on the connection that the frame came from.
         gaps: One a channel and symbol.
+        fetches: To read by HTTP; each body comes back as a frame.
     """
 
     messages: list[Message]
     refusals: list[RefusedError]
     send: list[str]
     gaps: list[Gap]
+    fetches: list[Fetch]
 
 
 class _Book:
@@ -101,6 +113,7 @@ class MarketStream:
         self._coverage = CoverageFold(adapter.venue)
         self._ended: list[Coverage] = []
         self._next_tick_us = 0
+        self._next_look_us = 0
         self._newest_us = 0
         self._takers: dict[type[Any], Callable[[Any, _Work], None]] = {
             Trade: self._take_trade,
@@ -108,17 +121,15 @@ class MarketStream:
             BookUpdate: self._take_update,
             Gap: self._take_gap,
             Subscribed: self._take_subscribed,
+            Unsynchronised: self._take_unsynchronised,
+            Repaired: self._take_repaired,
+            Fetch: self._take_fetch,
         }
 
     def subscriptions(self, symbols: Sequence[str], channels: Collection[Channel]) -> list[str]:
         """Return the frames to send on opening a connection; coverage speaks of these from then on."""
         self._coverage.expect((channel, symbol) for channel in channels for symbol in symbols)
         return self.adapter.subscriptions(symbols, channels)
-
-    def opened(self, connection: str, time_us: int) -> None:
-        """Note that a connection is open: its sequences and books begin anew."""
-        self.closed(connection, time_us)
-        self.adapter.receive(Frame(time_us, connection, "", "ws", b"", opens=True))
 
     def closed(self, connection: str, time_us: int) -> None:
         """Note that a connection is gone: its books are not published until they come anew."""
@@ -134,7 +145,7 @@ class MarketStream:
     def receive(self, frame: Frame) -> Received:
         """Take one frame; what is due by its time (`tick`) comes with it, books as the frame leaves them."""
         now_us = frame.received_time_us
-        received = Received([], [], [], [])
+        received = Received([], [], [], [], [])
         work = _Work(frame, received, {}, [])
         if now_us < self._newest_us - REWIND_US:
             received.messages.extend(self._begin_anew(now_us))
@@ -142,18 +153,21 @@ class MarketStream:
         is_due_to_look = now_us >= self._next_tick_us
         if is_due_to_look:
             received.messages.extend(self._minutes(now_us))
+        if now_us >= self._next_look_us:
+            self._next_look_us = now_us + TICK_US  # of its own: a feed's ticks come between frames
             work.unsure.extend(self._overdue(frame))
-        if frame.opens:
-            self.opened(frame.connection, now_us)
-            return received
-        self._take_events(work)
+        if frame.opens or frame.closes:
+            self.closed(frame.connection, now_us)
+        if not frame.closes:
+            self._take_events(work)
         if work.touched:
             self._judge(work)
-        self._coverage.heard(frame.connection, now_us)
+        if frame.transport == "ws":
+            self._coverage.heard(frame.connection, now_us)
         if is_due_to_look:
             received.messages.extend(self._due_books(now_us))
         if work.unsure:
-            received.send.extend(self._ask(work.unsure, now_us))
+            self._ask(list(dict.fromkeys(work.unsure)), work)
         return received
 
     def tick(self, now_us: int) -> list[Message]:
@@ -183,7 +197,7 @@ class MarketStream:
         for symbol, book in self._books.items():
             self._invalidate(symbol, book, now_us, is_gap=False)
         self._coverage = CoverageFold(self.adapter.venue)
-        self._newest_us, self._next_tick_us = now_us, 0
+        self._newest_us, self._next_tick_us, self._next_look_us = now_us, 0, 0
         return messages
 
     def _minutes(self, now_us: int) -> list[Message]:
@@ -235,7 +249,7 @@ class MarketStream:
         book = self._books.get(update.symbol)
         if book is None:
             book = self._books[update.symbol] = _Book()
-        connection = work.frame.connection
+        connection = update.connection or work.frame.connection
         if update.is_snapshot:
             book.levels.replace(update.bids, update.asks)
             book.connection = connection
@@ -269,9 +283,28 @@ class MarketStream:
             if gap.is_certain:
                 self._invalidate(symbol, book, now_us)
             if not book.is_awaited:
-                book.is_awaited = True
-                if book.asked_us is None or now_us - book.asked_us >= ASK_AGAIN_US:
-                    work.unsure.append(symbol)
+                self._await(symbol, book, work)
+
+    def _await(self, symbol: str, book: _Book, work: _Work) -> None:
+        """Wait for a book to come anew, and ask for it unless that was done a moment ago."""
+        book.is_awaited = True
+        if book.asked_us is None or work.frame.received_time_us - book.asked_us >= ASK_AGAIN_US:
+            work.unsure.append(symbol)
+
+    def _take_unsynchronised(self, event: Unsynchronised, work: _Work) -> None:
+        """Ask for a book that nothing was missed of, but that is not here yet."""
+        book = self._books.get(event.symbol)
+        if book is None:
+            book = self._books[event.symbol] = _Book()
+        book.connection = event.connection
+        self._invalidate(event.symbol, book, work.frame.received_time_us, is_gap=False)
+        self._await(event.symbol, book, work)
+
+    def _take_repaired(self, event: Repaired, _: _Work) -> None:
+        self._coverage.repaired(event.channel, event.symbol, event.since_us, event.until_us)
+
+    def _take_fetch(self, fetch: Fetch, work: _Work) -> None:
+        work.received.fetches.append(fetch)
 
     def _concerned(self, gap: Gap) -> Iterable[tuple[Channel, str]]:
         if gap.channel is not None and gap.symbol is not None:
@@ -284,16 +317,15 @@ class MarketStream:
 
     def _judge(self, work: _Work) -> None:
         """Judge the books that a whole frame has changed: crossed ones are given up, due ones published."""
-        frame = work.frame
-        now_us = frame.received_time_us
+        now_us = work.frame.received_time_us
         for symbol, book in work.touched.items():
             if not book.is_valid:
                 continue  # a gap in the same frame
             if book.levels.is_crossed:
-                self._take_gap(Gap(frame.connection, "books", symbol, "the book is crossed"), work)
+                self._take_gap(Gap(book.connection, "books", symbol, "the book is crossed"), work)
                 continue
             if book.published_us is None:
-                self._coverage.connected(frame.connection, (("books", symbol),), now_us)
+                self._coverage.connected(book.connection, (("books", symbol),), now_us)
                 self._coverage.heal("books", symbol, now_us)
             if is_due(now_us=now_us, published_us=book.published_us, has_changed=True):
                 work.received.messages.append(self._publish(symbol, book, now_us))
@@ -329,10 +361,11 @@ class MarketStream:
             and book.connection == frame.connection
         ]
 
-    def _ask(self, symbols: list[str], now_us: int) -> list[str]:
+    def _ask(self, symbols: list[str], work: _Work) -> None:
         for symbol in symbols:
-            self._books[symbol].asked_us = now_us
-        return self.adapter.resubscriptions(symbols)
+            self._books[symbol].asked_us = work.frame.received_time_us
+        work.received.send.extend(self.adapter.resubscriptions(symbols))
+        work.received.fetches.extend(self.adapter.book_fetches(symbols))
 
 
 def _text(sequence: int | None) -> str | None:

@@ -54,7 +54,10 @@ class _Trouble:
         self.is_repaired = False
 
     def touches(self, minute: int) -> bool:
-        return self.first_us < minute + MINUTE_US and (self.last_us is None or self.last_us > minute)
+        if self.first_us >= minute + MINUTE_US:
+            return False
+        # Connected at the very start of a minute is in time; a gap that shows there is not.
+        return self.last_us is None or self.last_us > minute - (self.kind == "gap")
 
 
 class _Pair:

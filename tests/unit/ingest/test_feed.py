@@ -4,160 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from coinstream.adapters import VENUES, dialects_of_venue
 from coinstream.errors import FatalError, TransientError
 from coinstream.ingest import feed as room
-from coinstream.ingest.connection import Arrived
-from coinstream.ingest.feed import Link, Outside, run_feed
-from coinstream.ingest.fetch import Patience
+from coinstream.ingest.feed import run_feed
 from coinstream.messages import BookSnapshot, Coverage, Instrument, Trade
 from outlets import KeptOutlet
-
-START = 1767322980_000000  # the start of a minute
-SECOND = 1_000_000
-MINUTE = 60 * SECOND
-
-
-class AtOnce(random.Random):
-    """Draws no wait at all."""
-
-    def uniform(self, a: float, b: float) -> float:  # noqa: ARG002
-        return a
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.us = START
-
-    def __call__(self) -> int:
-        return self.us
-
-
-@dataclass
-class Script:
-    """One connection: what it brings, and what is done once all of it was taken.
-
-    Attributes:
-        brings: Frames, all at once.
-        later: More of them, each batch a second after the one before.
-        then: Called when they were taken and everything that came of them was done.
-        ends: Why the connection is over then; ``None``: it goes on, silently.
-    """
-
-    brings: Sequence[bytes] = ()
-    later: Sequence[Sequence[bytes]] = ()
-    then: Callable[[], None] = lambda: None
-    ends: str | None = None
-
-
-class ScriptedLink:
-    def __init__(self, script: Script, clock: Clock) -> None:
-        self.ended: str | None = None
-        self.sent: list[str] = []
-        self.closed: list[str] = []
-        self._script = script
-        self._clock = clock
-        self._waiting = [Arrived(clock(), data) for data in script.brings]
-        self._later = list(script.later)
-
-    async def wait(self) -> None:
-        self._clock.us += SECOND
-        if self._later:
-            self._waiting = [Arrived(self._clock(), data) for data in self._later.pop(0)]
-            return
-        self._script.then()
-        self.ended = self._script.ends
-        if self.ended is None:
-            await asyncio.Event().wait()
-
-    def take(self) -> list[Arrived]:
-        taken, self._waiting = self._waiting, []
-        return taken
-
-    def send(self, text: str) -> None:
-        self.sent.append(text)
-
-    async def close(self, reason: str = "closed by us") -> None:
-        self.closed.append(reason)
-        self.ended = self.ended or reason
-
-
-@dataclass
-class World:
-    """A venue of scripted connections, and everything else that a feed meets."""
-
-    scripts: list[Script | Exception]
-    listed: tuple[str, ...] | int = ("BTC-USD", "ETH-USD")
-    symbols: tuple[str, ...] = ("BTC-USD", "ETH-USD")
-    producer: KeptOutlet = field(default_factory=KeptOutlet)
-    clock: Clock = field(default_factory=Clock)
-    links: list[ScriptedLink] = field(default_factory=list)
-    urls: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.stop = asyncio.Event()
-
-    def run(self, **more: Any) -> None:
-        async def scenario() -> None:
-            self.stop = asyncio.Event()
-            await run_feed(
-                venue="coinbase",
-                symbols=self.symbols,
-                producer=self.producer,
-                stop=self.stop,
-                outside=self._outside(),
-                **more,
-            )
-
-        asyncio.run(asyncio.wait_for(scenario(), 20))
-
-    def halt(self) -> None:
-        self.stop.set()
-
-    def _outside(self) -> Outside:
-        world = self
-
-        class Scripted(Outside):
-            async def connect(self, url: str) -> Link:
-                world.urls.append(url)
-                script = world.scripts.pop(0)
-                if isinstance(script, Exception):
-                    raise script
-                link = ScriptedLink(script, world.clock)
-                world.links.append(link)
-                return link
-
-        async def at_once(seconds: float) -> None:
-            self.clock.us += round(seconds * SECOND)
-            await asyncio.sleep(0)
-
-        patience = Patience(attempts=1, sleep=at_once)
-        return Scripted(
-            now_us=self.clock,
-            sleep=at_once,
-            chance=AtOnce(),
-            patience=patience,
-            transport=httpx.MockTransport(self._answer),
-        )
-
-    def _answer(self, request: httpx.Request) -> httpx.Response:
-        self.urls.append(str(request.url))
-        if isinstance(self.listed, int):
-            return httpx.Response(self.listed)
-        return httpx.Response(200, json={"products": [product(symbol) for symbol in self.listed]})
-
-
-def product(symbol: str) -> dict[str, Any]:
-    base, quote = symbol.split("-")
-    return {"product_id": symbol, "base_currency_id": base, "quote_currency_id": quote, "product_type": "SPOT"}
+from scripted_feed import MINUTE, SECOND, START, Script, ScriptedLink, World
 
 
 def message(sequence: int, channel: str, *events: dict[str, Any]) -> bytes:
@@ -331,7 +189,7 @@ def test_unknown_venue_is_fatal() -> None:
     async def scenario() -> None:
         await run_feed(venue="krake", symbols=["BTC-USD"], producer=KeptOutlet(), stop=asyncio.Event())
 
-    with pytest.raises(FatalError, match="'krake' is not known"):
+    with pytest.raises(FatalError, match=f"'krake' is not known; known are {', '.join(VENUES)}"):
         asyncio.run(scenario())
 
 
@@ -383,3 +241,12 @@ def test_error_of_the_producer_ends_the_feed() -> None:
     producer.serve = serve  # type: ignore[method-assign]
     with pytest.raises(FatalError, match="fenced"):
         world.run()
+
+
+def test_venues_own_symbols_are_read_where_nobody_says_what() -> None:
+    listed = dialects_of_venue("coinbase")[0].symbols
+    world = World([Script()], symbols=(), listed=listed)
+    world.scripts = [Script(then=world.halt)]
+    world.run()
+    assert {ids for _, channel, ids in requests(world.links[0]) if channel != "heartbeats"} <= {listed}
+    assert {row.symbol for row in world.producer.of(Coverage)} == set(listed)

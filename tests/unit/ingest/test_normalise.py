@@ -12,23 +12,27 @@ from typing import Any
 import msgspec
 import pytest
 
-from coinstream.adapters import Frame
+from coinstream.adapters import VENUES, BookUpdate, Frame, Gap, dialects_of_venue
 from coinstream.errors import FatalError, RefusedError
 from coinstream.ingest.normalise import KINDS, Summary, normalise
 from coinstream.ingest.recording import read_frames
 from coinstream.messages import BookSnapshot, Message, Quote, Trade, check
 
 ROOT = Path(__file__).resolve().parents[3]
-FRAMES = ROOT / "tests" / "frames" / "coinbase"
+ALL_FRAMES = ROOT / "tests" / "frames"
+FRAMES = ALL_FRAMES / "coinbase"
 RECORDINGS = ROOT.parent / "shared" / "recordings"
 
 
-@pytest.mark.parametrize("dialect", ["exchange", "advanced"])
+@pytest.mark.parametrize(
+    "frames",
+    ["coinbase/exchange", "coinbase/advanced", "binance/streams", "binance_us/streams", "binance_futures/streams"],
+)
 @pytest.mark.parametrize("kind", ["instruments", "trades", "quotes", "books"])
-def test_own_frames_give_the_expected_messages(dialect: str, kind: str) -> None:
-    expected = json.loads((FRAMES / f"{dialect}.expected.json").read_text())[kind]
+def test_own_frames_give_the_expected_messages(frames: str, kind: str) -> None:
+    expected = json.loads((ALL_FRAMES / f"{frames}.expected.json").read_text())[kind]
     summary = Summary()
-    messages = list(normalise(read_frames([FRAMES / f"{dialect}.jsonl"]), kinds=[kind], summary=summary))
+    messages = list(normalise(read_frames([ALL_FRAMES / f"{frames}.jsonl"]), kinds=[kind], summary=summary))
     assert json.loads(msgspec.json.encode(messages)) == expected
     assert not summary.refusals
     assert not summary.gaps
@@ -53,12 +57,12 @@ def test_unknown_address_is_told_by_the_frames_when_the_venue_is_named() -> None
 
 def test_unknown_address_without_a_venue_stops_and_names_the_venues() -> None:
     frame = Frame(1767323045000000, "ws.1", "wss://example.org", "ws", b"{}")
-    with pytest.raises(FatalError, match=r"example\.org.*--venue, one of coinbase"):
+    with pytest.raises(FatalError, match=rf"example\.org.*--venue, one of {', '.join(VENUES)}"):
         list(normalise([frame]))
 
 
 def test_unknown_venue_or_kind_is_fatal_before_any_frame_is_read() -> None:
-    with pytest.raises(FatalError, match="venue 'mtgox' is not known; known are coinbase"):
+    with pytest.raises(FatalError, match=f"venue 'mtgox' is not known; known are {', '.join(VENUES)}"):
         normalise([], venue="mtgox")
     with pytest.raises(FatalError, match="messages 'order' are not known; known are trades, quotes, books"):
         normalise([], kinds=["order"])
@@ -81,14 +85,36 @@ needs_recordings = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def recorded() -> list[Message]:
-    return list(normalise(read_frames([RECORDINGS / "coinbase.jsonl.gz"]), kinds=list(KINDS)))
+@pytest.fixture(scope="module", params=["coinbase", "binance", "binance_us", "binance_futures"])
+def venue(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def expected() -> Any:
-    return json.loads((RECORDINGS / "expected" / "coinbase.json").read_text())
+def summary() -> Summary:
+    return Summary()
+
+
+@pytest.fixture(scope="module")
+def recorded(venue: str, summary: Summary) -> list[Message]:
+    frames = read_frames([RECORDINGS / f"{venue}.jsonl.gz"])
+    summary.__init__()  # type: ignore[misc]
+    return list(normalise(frames, kinds=list(KINDS), summary=summary))
+
+
+@pytest.fixture(scope="module")
+def expected(venue: str) -> Any:
+    return json.loads((RECORDINGS / "expected" / f"{venue}.json").read_text())
+
+
+@needs_recordings
+def test_recording_holds_nothing_that_is_refused_or_missing(
+    recorded: list[Message], summary: Summary, expected: Any
+) -> None:
+    assert recorded
+    assert summary.frames == expected["frames"]["ws_in"] + expected["frames"]["http_in"]
+    assert not summary.refusals
+    assert not summary.gaps
 
 
 @needs_recordings
@@ -96,12 +122,13 @@ def expected() -> Any:
 def test_recorded_trades_agree_with_the_expected_values(
     recorded: list[Message], expected: Any, provenance: str
 ) -> None:
-    wanted = expected["trades"][provenance]
+    wanted, ours = expected["trades"][provenance], expected["symbols"]
     trades = [message for message in recorded if isinstance(message, Trade) and message.provenance == provenance]
     assert len(trades) == wanted["count"]
-    assert Counter(trade.aggressor_side for trade in trades) == wanted["sides"]
+    sides = Counter({side: count for side, count in wanted["sides"].items() if count})
+    assert Counter(trade.aggressor_side for trade in trades) == sides
     for symbol, facts in wanted["per_symbol"].items():
-        own = [trade for trade in trades if trade.symbol == symbol]
+        own = [trade for trade in trades if trade.symbol == ours[symbol]]
         assert len(own) == facts["count"]
         assert sum(Decimal(trade.size) for trade in own) == Decimal(facts["total_size"])
         assert [sum(trade.aggressor_side == side for trade in own) for side in ("buy", "sell")] == [
@@ -110,7 +137,7 @@ def test_recorded_trades_agree_with_the_expected_values(
         ]
     for part, own in ((wanted["first"], trades[:5]), (wanted["last"], trades[-5:])):
         assert [(t.symbol, t.aggressor_side, t.price, t.size, t.trade_id) for t in own] == [
-            (t["symbol"], t["side"], t["price"], t["size"], t["id"]) for t in part
+            (ours[t["symbol"]], t["side"], t["price"], t["size"], t["id"]) for t in part
         ]
         assert [(t.event_time_us, t.received_time_us) for t in own] == [
             (t["exchange_time_ns"] // 1000, t["received_us"]) for t in part
@@ -123,18 +150,45 @@ def test_recorded_quotes_agree_with_the_expected_values(recorded: list[Message],
     assert len(quotes) == expected["quotes"]["count"]
     last = {quote.symbol: quote for quote in quotes}
     for symbol, facts in expected["quotes"]["per_symbol"].items():
-        assert sum(quote.symbol == symbol for quote in quotes) == facts["count"]
-        assert (last[symbol].bid, last[symbol].ask) == (facts["last"]["bid_price"], facts["last"]["ask_price"])
-        assert last[symbol].bid_size is None
+        quote, wanted = last[expected["symbols"][symbol]], facts["last"]
+        assert sum(each.symbol == quote.symbol for each in quotes) == facts["count"]
+        assert (quote.bid, quote.ask) == (wanted["bid_price"], wanted["ask_price"])
+        assert (quote.bid_size, quote.ask_size) == (wanted.get("bid_size"), wanted.get("ask_size"))
+        time_ns = wanted["exchange_time_ns"]
+        assert quote.event_time_us == (None if time_ns is None else time_ns // 1000)
+        assert quote.received_time_us == wanted["received_us"]
 
 
 @needs_recordings
 def test_recorded_books_end_as_expected_and_come_once_a_second(recorded: list[Message], expected: Any) -> None:
     books = [message for message in recorded if isinstance(message, BookSnapshot)]
     for symbol, facts in expected["book"]["per_symbol"].items():
-        own = [book for book in books if book.symbol == symbol]
+        own = [book for book in books if book.symbol == expected["symbols"][symbol]]
         assert [list(level) for level in own[-1].bids[:10]] == [level[:2] for level in facts["bids"]]
         assert [list(level) for level in own[-1].asks[:10]] == [level[:2] for level in facts["asks"]]
         times = [book.received_time_us for book in own]
         assert min(late - early for early, late in pairwise(times[:-1])) >= 1_000_000
-    assert {book.symbol for book in books[-10:]} == set(expected["book"]["per_symbol"])
+    wanted = {expected["symbols"][symbol] for symbol in expected["book"]["per_symbol"]}
+    assert {book.symbol for book in books[-len(wanted) :]} == wanted
+
+
+@needs_recordings
+@pytest.mark.parametrize("name", ["binance", "binance_us", "binance_futures"])
+def test_recorded_changes_of_books_are_applied_or_discarded_as_expected(name: str) -> None:
+    wanted = json.loads((RECORDINGS / "expected" / f"{name}.json").read_text())
+    adapter = dialects_of_venue(name)[0].adapter()
+    snapshots, applied, received = Counter[str](), Counter[str](), Counter[str]()
+    sequence: dict[str, int | None] = {}
+    for frame in read_frames([RECORDINGS / f"{name}.jsonl.gz"]):
+        received[""] += b"depthUpdate" in frame.data
+        for event in adapter.receive(frame):
+            assert not isinstance(event, Gap)
+            if isinstance(event, BookUpdate):
+                (snapshots if event.is_snapshot else applied)[event.symbol] += 1
+                sequence[event.symbol] = event.sequence
+    for symbol, facts in wanted["book"]["per_symbol"].items():
+        ours = wanted["symbols"][symbol]
+        assert snapshots[ours] == facts["snapshots"]
+        assert applied[ours] == facts["updates_applied"]
+        assert sequence[ours] == int(facts["last_sequence"])
+    assert received[""] - applied.total() == wanted["book"]["updates_discarded"]

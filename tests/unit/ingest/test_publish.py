@@ -57,7 +57,7 @@ def test_frame_with_refusals_becomes_one_dead_letter_with_its_raw_bytes_and_ever
     outbox = Outbox(producer)
     raw = b'{"\xff'
     errors: list[RefusedError] = [FieldError("trades[0].price", "must be above zero", "-1"), RefusedError("not known")]
-    outbox.take(frame(raw), Received([trade(1)], errors, [], []), venue="coinbase")
+    outbox.take(frame(raw), Received([trade(1)], errors, [], [], []), venue="coinbase")
     assert outbox.push()
     assert ids(producer) == ["1"]
     (letter,) = producer.letters
@@ -121,7 +121,7 @@ def test_gaps_are_counted_by_channel_and_logged_once_a_symbol() -> None:
     outbox = Outbox(KeptOutlet())
     gaps = [Gap("ws.1", "books", symbol, "went from 1 to 3") for symbol in ("BTC-USD", "ETH-USD", "BTC-USD")]
     with capture_logs() as logs:
-        outbox.take(frame(b""), Received([], [], [], [*gaps, Gap("ws.1", None, None, "lost")]), venue="coinbase")
+        outbox.take(frame(b""), Received([], [], [], [*gaps, Gap("ws.1", None, None, "lost")], []), venue="coinbase")
     assert outbox.gaps == {"books": 3, "all": 1}
     assert [(line["channel"], line["symbol"]) for line in logs] == [
         ("books", "BTC-USD"),
