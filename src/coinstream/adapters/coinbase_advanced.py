@@ -157,7 +157,7 @@ class AdvancedTradeAdapter:
         events = self._in_sequence(message, frame)
         for event in message.events:
             self._read(message, event, frame, events)
-        return events
+        return in_order(events) if len(events) > 1 and message.channel == "market_trades" else events
 
     def _receive_untyped(self, frame: Frame) -> list[Event]:
         """Read a frame in which something broke its type, so that its neighbours in the frame still count."""
@@ -168,7 +168,7 @@ class AdvancedTradeAdapter:
         events = self._in_sequence(message, frame)
         for value in message.events:
             self._read(message, self._salvaged(value, message.channel, frame, events), frame, events)
-        return events
+        return in_order(events)
 
     def _salvaged(self, value: Any, channel: str, frame: Frame, events: list[Event]) -> _Event:
         """Return an event without the entries that break their type, which are refused."""
@@ -232,7 +232,7 @@ class AdvancedTradeAdapter:
         channel = message.channel
         if channel == "market_trades":
             self._trades(event, frame, events)
-        elif channel == "l2_data":
+        elif channel in ("l2_data", "level2"):
             self._book(message, event, frame, events)
         elif channel in ("ticker", "ticker_batch"):
             self._quotes(message, event, frame, events)
@@ -240,20 +240,21 @@ class AdvancedTradeAdapter:
             events.append(self._subscribed(event, frame))
 
     def _trades(self, event: _Event, frame: Frame, events: list[Event]) -> None:
-        """Read trades, which come newest first, and return them oldest first.
+        """Read trades, which come newest first; `in_order` turns a whole frame's round.
 
         ``{"type":"update","trades":[{"trade_id":"72","product_id":"BTC-USD","price":"101.25","size":"0.5",
         "side":"SELL","time":"2026-01-02T03:04:05.678901Z"}]}``: a buyer took 0.5 from the asks. The
         ``snapshot`` on subscribing holds recent trades: backfill.
         """
         provenance: Provenance = "backfill" if event.type == "snapshot" else self.live
-        trades: list[Trade] = []
         for item in reversed(event.trades):
             try:
                 side = AGGRESSOR_OF_MAKER.get(item.side)
                 if side is None:
                     raise FieldError("side", "must be BUY or SELL", item.side)
-                trades.append(
+                if not item.trade_id.isprintable():
+                    raise FieldError("trade_id", "must be printable", item.trade_id)
+                events.append(
                     Trade(
                         venue=self.venue,
                         symbol=self._listing.ours(item.product_id),
@@ -269,7 +270,6 @@ class AdvancedTradeAdapter:
             except FieldError as error:
                 events.append(error)
                 self._lose(item.product_id, "market_trades", frame, events)
-        events.extend(oldest_first(trades) if len(trades) > 1 else trades)
 
     def _quotes(self, message: _Message, event: _Event, frame: Frame, events: list[Event]) -> None:
         """Read tickers; one without a best bid and ask (before 2024, or both ``""``) is no quote.
@@ -336,12 +336,19 @@ class AdvancedTradeAdapter:
         return Subscribed(frame.connection, tuple(pairs))
 
 
-def oldest_first(trades: list[Trade]) -> list[Trade]:
-    """Return trades in order of time; of one microsecond, each symbol's by id, symbols as they came."""
+def in_order(events: list[Event]) -> list[Event]:
+    """Return a frame's events with its trades oldest first, after everything else.
+
+    Trades of one microsecond are ordered by symbol, symbols as they came, and by id.
+    """
+    trades = [event for event in events if type(event) is Trade]
+    if len(trades) < 2:
+        return events
     places: dict[str, int] = {}
     for trade in trades:
         places.setdefault(trade.symbol, len(places))
-    return sorted(trades, key=lambda trade: (trade.event_time_us, places[trade.symbol], trade_id_order(trade.trade_id)))
+    trades.sort(key=lambda trade: (trade.event_time_us, places[trade.symbol], trade_id_order(trade.trade_id)))
+    return [*(event for event in events if type(event) is not Trade), *trades]
 
 
 DIALECT = Dialect(

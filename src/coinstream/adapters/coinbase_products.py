@@ -37,16 +37,16 @@ _MaybeCurrency = Annotated[str, Meta(max_length=31)]
 
 class _AdvancedProduct(Struct):
     product_id: Name
-    base_currency_id: _MaybeCurrency = ""
-    quote_currency_id: _MaybeCurrency = ""
+    base_currency_id: _MaybeCurrency | None = None
+    quote_currency_id: _MaybeCurrency | None = None
     quote_increment: str | None = None
     price_increment: str | None = None
     base_increment: str | None = None
     quote_min_size: str | None = None
-    product_type: str = "SPOT"
-    status: str = ""
-    is_disabled: bool = False
-    trading_disabled: bool = False
+    product_type: str | None = None
+    status: str | None = None
+    is_disabled: bool | None = None
+    trading_disabled: bool | None = None
 
 
 def read_exchange_products(frame: Frame, venue: str, listing: Listing) -> list[Event]:
@@ -81,11 +81,11 @@ def read_exchange_products(frame: Frame, venue: str, listing: Listing) -> list[E
             )
         except RefusedError as error:
             events.append(RefusedError(f"product {index}: {error}"))
+            _learn_spelling(value, "id", symbols)
             continue
         symbols[product.id] = symbol
         events.append(instrument)
-    listing.learn(symbols)
-    return events
+    return _learnt(listing, symbols, events)
 
 
 def read_advanced_products(frame: Frame, venue: str, listing: Listing) -> list[Event]:
@@ -110,27 +110,46 @@ def read_advanced_products(frame: Frame, venue: str, listing: Listing) -> list[E
     for index, value in enumerate(products):
         try:
             product: _AdvancedProduct = convert(value, _AdvancedProduct)
-            if product.product_type != "SPOT" or not product.base_currency_id or not product.quote_currency_id:
+            is_spot = product.product_type in (None, "SPOT")
+            base, quote = product.base_currency_id, product.quote_currency_id
+            if not is_spot or not base or not quote:
                 symbols[product.product_id] = product.product_id
                 continue
-            instrument = _instrument_of(product, venue, frame.received_time_us)
+            instrument = _instrument_of(product, base, quote, venue=venue, received_time_us=frame.received_time_us)
         except RefusedError as error:
             events.append(RefusedError(f"product {index}: {error}"))
+            _learn_spelling(value, "product_id", symbols)
             continue
         symbols[product.product_id] = instrument.symbol
         events.append(instrument)
+    return _learnt(listing, symbols, events)
+
+
+def _learn_spelling(product: object, key: str, symbols: dict[str, str]) -> None:
+    """Let a product that cannot be an `Instrument` be listed all the same: its frames are read under its own name."""
+    spelling = product.get(key) if isinstance(product, dict) else None
+    if isinstance(spelling, str) and 0 < len(spelling) <= 64 and spelling.isprintable():
+        symbols[spelling] = spelling
+
+
+def _learnt(listing: Listing, symbols: dict[str, str], events: list[Event]) -> list[Event]:
+    """Teach the listing; a list of nothing would have every frame refused, so it is refused itself."""
+    if not symbols:
+        return [*events, RefusedError("the list names no product; the one from before stays")]
     listing.learn(symbols)
     return events
 
 
-def _instrument_of(product: _AdvancedProduct, venue: str, received_time_us: int) -> Instrument:
+def _instrument_of(
+    product: _AdvancedProduct, base: str, quote: str, *, venue: str, received_time_us: int
+) -> Instrument:
     is_open = product.status == "online" and not product.trading_disabled and not product.is_disabled
     return Instrument(
         venue=venue,
-        symbol=f"{product.base_currency_id}-{product.quote_currency_id}",
+        symbol=f"{base}-{quote}",
         venue_symbol=product.product_id,
-        base=product.base_currency_id,
-        quote=product.quote_currency_id,
+        base=base,
+        quote=quote,
         tick_size=step_or_none(product.price_increment or product.quote_increment, "price_increment"),
         lot_size=step_or_none(product.base_increment, "base_increment"),
         minimum_notional=unsigned_or_none(product.quote_min_size, "quote_min_size"),

@@ -124,7 +124,8 @@ def normalise(
 ) -> Iterator[Message]:
     """Yield the messages of recorded frames in frame order; a frame's own trades are oldest first.
 
-    Books come at most once a second of recorded time a symbol, and the final one of each at the end.
+    Books come at most once a second of recorded time a symbol, and the final one of each at the end, even
+    where something of it was missed: the summary's gaps say so.
 
     Args:
         frames: Of one or several venues, dialects and connections, in the order received.
@@ -165,7 +166,7 @@ def _normalise(
             if on_refusal is not None:
                 on_refusal(frame, error)
     for stream in router.streams:
-        yield from _chosen(stream.finish(last_us), types, summary)
+        yield from _chosen(stream.finish(last_us, with_doubtful_books=True), types, summary)
 
 
 def _chosen(messages: Iterable[Message], types: tuple[type[Any], ...], summary: Summary) -> Iterator[Message]:

@@ -56,6 +56,7 @@ class _Book:
 
     Attributes:
         is_valid: It has had its snapshot and nothing was missed since.
+        has_levels: It has had a snapshot.
         is_awaited: The venue is to send it anew.
         asked_us: When the venue was last asked to on this connection.
         published_us: When it was published last; ``None``: not since it became valid.
@@ -66,6 +67,7 @@ class _Book:
         "connection",
         "event_time_us",
         "has_changed",
+        "has_levels",
         "is_awaited",
         "is_valid",
         "levels",
@@ -77,6 +79,7 @@ class _Book:
         self.levels = OrderBook()
         self.connection = ""
         self.is_valid = False
+        self.has_levels = False
         self.has_changed = False
         self.is_awaited = False
         self.asked_us: int | None = None
@@ -179,14 +182,20 @@ class MarketStream:
             return []
         return [*self._minutes(now_us), *self._due_books(now_us)]
 
-    def finish(self, now_us: int) -> list[Message]:
+    def finish(self, now_us: int, *, with_doubtful_books: bool = False) -> list[Message]:
         """Return the final book of each symbol and the coverage of the minutes still open.
 
         A book that was published at this very time and has not changed since is not repeated.
+
+        Args:
+            now_us: The time.
+            with_doubtful_books: Books that something was missed of too, as far as they are known: for
+                someone who looks at a recording, which no venue can be asked to repair.
         """
         messages = self._minutes(now_us)
         for symbol, book in self._books.items():
-            if book.is_valid and (book.has_changed or book.published_us != now_us):
+            is_wanted = book.is_valid or (with_doubtful_books and book.has_levels)
+            if is_wanted and (book.has_changed or book.published_us != now_us):
                 messages.append(self._publish(symbol, book, now_us))
         messages.extend(self._coverage.finish(now_us))
         return messages
@@ -196,6 +205,7 @@ class MarketStream:
         messages = self.finish(self._newest_us)
         for symbol, book in self._books.items():
             self._invalidate(symbol, book, now_us, is_gap=False)
+            book.has_levels = False
         self._coverage = CoverageFold(self.adapter.venue)
         self._newest_us, self._next_tick_us, self._next_look_us = now_us, 0, 0
         return messages
@@ -253,10 +263,12 @@ class MarketStream:
         if update.is_snapshot:
             book.levels.replace(update.bids, update.asks)
             book.connection = connection
-            book.is_valid = True
+            book.is_valid = book.has_levels = True
             book.is_awaited = False
-        elif book.is_valid and book.connection == connection:
-            book.levels.apply(update.bids, update.asks)
+        elif book.has_levels and book.connection == connection:
+            book.levels.apply(update.bids, update.asks)  # one in doubt is kept up, and not published
+        elif book.is_valid:
+            return  # another connection keeps it
         else:
             if not book.is_awaited:
                 reason = "an update came without a snapshot before it"

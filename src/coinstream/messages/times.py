@@ -22,7 +22,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
 _rfc3339 = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,12}))?(Z|z|[+-][0-9]{2}:?[0-9]{2})",
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,12}))?"
+    r"(?:(Z|z|[+-][0-9]{2}:?[0-9]{2})| ([+-][0-9]{4}) UTC(?: m=[+-][0-9.]+)?)",
     re.ASCII,
 ).fullmatch
 
@@ -34,13 +35,15 @@ def time_us_from_rfc3339(text: str, field: str) -> int:
         FieldError: It is not of that form, has no offset from UTC, or is out of range.
 
     Source:
-        RFC 3339, section 5.6; fractions of any length to 12 digits, cut to microseconds.
+        RFC 3339, section 5.6; fractions of any length to 12 digits, cut to microseconds. Also what Go's
+        ``Time.String`` makes, ``2023-06-23 20:31:56.121961769 +0000 UTC m=+91717.525857105``, which Coinbase
+        sends in places.
     """
     match = _rfc3339(text)
     if match is None:
         raise FieldError(field, "must be a time like 2021-04-21T18:51:33.123456Z", text)
     try:
-        second = datetime.fromisoformat(f"{match[1]}T{match[2]}{match[4].upper()}")
+        second = datetime.fromisoformat(f"{match[1]}T{match[2]}{(match[4] or match[5]).upper()}")
     except ValueError:
         raise FieldError(field, "must be a date and time that exist", text) from None
     time_us = (second - _EPOCH) // _MICROSECOND + int((match[3] or "0").ljust(6, "0")[:6])

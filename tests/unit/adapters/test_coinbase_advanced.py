@@ -100,6 +100,51 @@ def test_trades_of_several_products_come_oldest_first_whatever_the_order_sent() 
         ]
 
 
+def test_trades_of_several_events_of_one_frame_come_oldest_first_after_what_was_refused() -> None:
+    data = message(
+        "market_trades",
+        {"type": "update", "trades": [trade(trade_id="7", time="2026-01-02T03:04:05.5Z")]},
+        {"type": "update", "trades": [trade(trade_id="x\0"), trade(trade_id="6", time="2026-01-02T03:04:05.3Z")]},
+    )
+    refusal, gap, *trades = adapter().receive(frame(data))
+    assert isinstance(refusal, FieldError)
+    assert (refusal.field, gap) == ("trade_id", Gap("ws.1", "trades", "BTC-USD", "an entry was refused"))
+    assert [event.trade_id for event in of(trades, Trade)] == ["6", "7"]
+
+
+@pytest.mark.parametrize("channel", ["l2_data", "level2"])
+def test_book_is_read_under_the_channels_two_names_and_with_a_time_as_go_writes_it(channel: str) -> None:
+    book = {"type": "snapshot", "product_id": "BTC-USD", "updates": [level("bid", "1", "2")]}
+    (update,) = adapter().receive(frame(message(channel, book, timestamp="2026-01-02 03:04:05.5 +0000 UTC m=+9.5")))
+    assert update == BookUpdate("BTC-USD", True, [("1", "2")], [], None, 1767323045500000)  # noqa: FBT003 - a field
+
+
+def test_product_that_is_no_instrument_is_listed_all_the_same() -> None:
+    spot = {"product_id": "A-USD", "base_currency_id": "A", "quote_currency_id": "USD", "product_type": None}
+    products = [
+        spot | {"status": None},
+        {"product_id": "B-USD", "base_currency_id": None, "quote_currency_id": "USD"},
+        spot | {"product_id": "C-USD", "price_increment": "NaN"},
+        spot | {"product_id": "D-USD", "trading_disabled": "maybe"},
+        {"product_id": None},
+    ]
+    adapts = adapter()
+    events = adapts.receive(frame({"products": products}, transport="http"))
+    assert [event.symbol for event in of(events, Instrument)] == ["A-USD"]
+    assert len(of(events, RefusedError)) == 3
+    listed = [trade(product_id=f"{name}-USD") for name in "EDCBA"]
+    events = adapts.receive(frame(message("market_trades", {"type": "update", "trades": listed})))
+    assert [event.symbol for event in of(events, Trade)] == ["A-USD", "B-USD", "C-USD", "D-USD"]
+    assert len(of(events, RefusedError)) == 1
+
+
+def test_list_of_nothing_is_refused_and_the_one_before_stays() -> None:
+    adapts = adapter()
+    (error,) = adapts.receive(frame({"products": []}, transport="http"))
+    assert isinstance(error, RefusedError)
+    assert len(of(adapts.receive(frame(message("market_trades", {"type": "update", "trades": [trade()]}))), Trade)) == 1
+
+
 def test_jump_of_the_sequence_is_a_gap_of_the_whole_connection() -> None:
     adapts = adapter()
     assert adapts.receive(frame(message("heartbeats", {"heartbeat_counter": "1"}, sequence=1767323045000000))) == []

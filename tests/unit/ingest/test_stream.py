@@ -212,6 +212,30 @@ def test_snapshot_in_the_frame_after_the_jump_is_taken() -> None:
     assert books(received.messages) == [("BTC-USD", START + 1, "1")]
 
 
+@pytest.mark.parametrize("trouble", ["crossed", "jump"])
+def test_book_in_doubt_is_kept_up_unpublished_and_shown_to_who_asks_for_doubtful_ones(trouble: str) -> None:
+    """A recording's venue cannot be asked to send it anew; what is known of it is better than nothing."""
+    feed = Feed()
+    feed.snapshot(START)
+    feed.sequence += trouble == "jump"
+    feed.book(START + SECOND, "bid 101.5 1" if trouble == "crossed" else "bid 100.5 1")
+    assert books(feed.book(START + 2 * SECOND, "offer 101 0", "offer 102 3").messages) == []
+    assert books(feed.stream.finish(START + 3 * SECOND)) == []
+    (book,) = (m for m in feed.stream.finish(START + 4 * SECOND, with_doubtful_books=True) if type(m) is BookSnapshot)
+    assert book.bids[0] == ("101.5" if trouble == "crossed" else "100.5", "1")
+    assert book.asks == (("102", "3"),)
+
+
+def test_update_of_another_connection_does_not_touch_a_book_that_is_well() -> None:
+    feed, other = Feed(), Feed()
+    other.stream = feed.stream
+    feed.snapshot(START)
+    other.snapshot(START + 1, connection="ws.2")
+    received = feed.book(START + 2 * SECOND, "bid 100 9")
+    assert received.gaps == []
+    assert books(received.messages) == [("BTC-USD", START + 2 * SECOND, "1")]
+
+
 def test_closed_connection_takes_its_books_away_until_they_come_anew() -> None:
     feed = Feed()
     feed.snapshot(START)

@@ -22,6 +22,7 @@ from coinstream.messages.times import EARLIEST_US, LATEST_US, check_time_us
         ("2021-04-21T18:51:33.123456999Z", 1_619_031_093_123_456),
         ("2021-04-21T20:51:33.5+02:00", 1_619_031_093_500_000),
         ("2021-04-21 18:51:33.5+0000", 1_619_031_093_500_000),
+        ("2021-04-21 18:51:33.50139 +0000 UTC m=+91717.525", 1_619_031_093_501_390),
     ],
 )
 def test_rfc3339_becomes_microseconds_cut_never_rounded(text: str, time_us: int) -> None:
