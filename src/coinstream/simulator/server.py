@@ -13,10 +13,11 @@ import picows
 import structlog
 
 from coinstream.errors import FatalError, RefusedError, SettingsError
+from coinstream.simulator.binance_publisher import BinancePublisher
 from coinstream.simulator.coinbase_publisher import CoinbasePublisher
 from coinstream.simulator.faults import RETRY_AFTER_S, ConnectionFaults, FaultKind, FaultPlan, Misbehaviour
 from coinstream.simulator.market import Market
-from coinstream.simulator.products import PRODUCTS
+from coinstream.simulator.products import BINANCE_PRODUCTS, PRODUCTS, Product
 from coinstream.simulator.publisher import Publisher, Reply, Session
 from coinstream.simulator.routes import reply_to
 from coinstream.simulator.schedule import Schedule
@@ -244,8 +245,9 @@ async def serve(  # noqa: PLR0913  (each is a setting of the command)
     return done
 
 
-_PROTOCOLS = {
+_PROTOCOLS: Mapping[str, tuple[tuple[Product, ...], Callable[..., Publisher]]] = {
     "coinbase": (PRODUCTS, CoinbasePublisher),
+    "binance": (BINANCE_PRODUCTS, BinancePublisher),
 }
 _TOO_MANY_REQUESTS = Reply(
     HTTPStatus.TOO_MANY_REQUESTS,
