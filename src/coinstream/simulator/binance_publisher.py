@@ -18,7 +18,7 @@ from coinstream.simulator.schedule import Schedule
 __all__ = ["BinancePublisher", "BinanceSession"]
 
 _MOST_STREAMS = 1024  # on one connection, the venue's
-_MOST_MESSAGES_A_SECOND = 5  # from one client, the venue's
+_MOST_MESSAGES_A_SECOND = 5  # from one client, the venue's; it counts pings and pongs too, here only requests count
 _FAST_NS, _SLOW_NS = 100_000_000, 1_000_000_000  # how often changes of books are sent: ``@depth@100ms`` and ``@depth``
 
 
@@ -136,24 +136,18 @@ class BinancePublisher:
             instrument.slow.begin_after(instrument.update_id)
             instrument.has_new_top()
 
-    def connect(self, target: str, outlet: Outlet) -> BinanceSession:
-        """Begin a session: ``/ws``, ``/ws/<stream>/<stream>``, ``/stream`` or ``/stream?streams=<stream>/<stream>``.
+    def accepts(self, target: str) -> bool:
+        """Tell whether the venue has a WebSocket there, and lets one connection have so many streams.
 
-        Raises:
-            RefusedError: The address is none of these.
+        There is ``/ws``, ``/ws/<stream>/<stream>``, ``/stream`` and ``/stream?streams=<stream>/<stream>``.
         """
-        parts = urlsplit(target)
-        path = unquote(parts.path)
-        names: list[str] = []
-        if path in ("/stream", "/stream/"):
-            names = parse_qs(parts.query).get("streams", [""])[-1].split("/")
-        elif path.startswith("/ws/"):
-            names = path.removeprefix("/ws/").split("/")
-        elif path != "/ws":
-            message = f"no WebSocket at {path}"
-            raise RefusedError(message)
-        session = BinanceSession(self, outlet, is_combined=not path.startswith("/ws"))
-        session.subscribe([name for name in names if name])
+        streams = _streams_of(target)
+        return streams is not None and len(streams) <= _MOST_STREAMS
+
+    def connect(self, target: str, outlet: Outlet) -> BinanceSession:
+        """Begin a session with the streams that the address names."""
+        session = BinanceSession(self, outlet, is_combined=target.startswith("/stream"))
+        session.subscribe(_streams_of(target) or [])
         return session
 
     def advance(self, elapsed_ns: int) -> None:
@@ -211,3 +205,16 @@ class BinancePublisher:
     def _send(self, stream: str, payload: str) -> None:
         for session in list(self.listeners.get(stream, ())):
             session.send(stream, payload)
+
+
+def _streams_of(target: str) -> list[str] | None:
+    """Return the streams that an address names, each once, or None where it is none of the venue's."""
+    parts = urlsplit(target)
+    path = unquote(parts.path)
+    if path in ("/stream", "/stream/"):
+        names = parse_qs(parts.query).get("streams", [""])[-1]
+    elif path == "/ws" or path.startswith("/ws/"):
+        names = path.removeprefix("/ws")
+    else:
+        return None
+    return list(dict.fromkeys(name for name in names.split("/") if name))

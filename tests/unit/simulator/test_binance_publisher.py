@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from coinstream.errors import RefusedError
 from coinstream.simulator.binance_publisher import BinancePublisher
 from coinstream.simulator.market import Market
 from coinstream.simulator.products import BINANCE_PRODUCTS
@@ -83,10 +82,21 @@ def test_streams_of_a_raw_address_come_bare(target: str) -> None:
     assert {message["s"].lower() + "@aggTrade" for message in client.messages} == set(target[4:].split("/"))
 
 
-@pytest.mark.parametrize("target", ["/", "/api", "/stream/x", "/wsx"])
-def test_other_addresses_are_refused(target: str) -> None:
-    with pytest.raises(RefusedError, match="no WebSocket at"):
-        Client(publisher_of(1, "BTC-USDT"), target)
+@pytest.mark.parametrize(
+    ("target", "is_accepted"),
+    [
+        ("/ws", True),
+        ("/ws/", True),
+        ("/stream?streams=" + "/".join(f"s{number}@depth" for number in range(1024)), True),
+        ("/stream?streams=" + "/".join(f"s{number}@depth" for number in range(1025)), False),
+        ("/", False),
+        ("/api", False),
+        ("/stream/x", False),
+        ("/wsx", False),
+    ],
+)
+def test_only_the_venues_addresses_are_accepted(target: str, is_accepted: bool) -> None:  # noqa: FBT001
+    assert publisher_of(1, "BTC-USDT").accepts(target) is is_accepted
 
 
 def test_requests_subscribe_list_and_unsubscribe() -> None:
