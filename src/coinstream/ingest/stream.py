@@ -101,6 +101,7 @@ class MarketStream:
         self._coverage = CoverageFold(adapter.venue)
         self._ended: list[Coverage] = []
         self._next_tick_us = 0
+        self._next_look_us = 0
         self._newest_us = 0
         self._takers: dict[type[Any], Callable[[Any, _Work], None]] = {
             Trade: self._take_trade,
@@ -142,6 +143,8 @@ class MarketStream:
         is_due_to_look = now_us >= self._next_tick_us
         if is_due_to_look:
             received.messages.extend(self._minutes(now_us))
+        if now_us >= self._next_look_us:
+            self._next_look_us = now_us + TICK_US  # of its own: a feed's ticks come between frames
             work.unsure.extend(self._overdue(frame))
         if frame.opens:
             self.opened(frame.connection, now_us)
@@ -182,7 +185,7 @@ class MarketStream:
         for symbol, book in self._books.items():
             self._invalidate(symbol, book, is_gap=False)
         self._coverage = CoverageFold(self.adapter.venue)
-        self._newest_us, self._next_tick_us = now_us, 0
+        self._newest_us, self._next_tick_us, self._next_look_us = now_us, 0, 0
         return messages
 
     def _minutes(self, now_us: int) -> list[Message]:
