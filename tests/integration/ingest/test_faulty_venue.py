@@ -91,7 +91,10 @@ def fed(faults: Sequence[str], condition: Condition, *, limits: Limits | None = 
 
 
 def books_of_run(start_time_us: int, events: int) -> dict[str, set[tuple[Any, Any]]]:
-    """All states of the best 50 levels that the market's books went through: the same market, made once more."""
+    """All states of the best 50 levels that the market's books went through: the same market, made once more.
+
+    What an event does depends on the seed and its number; its time, which a busy machine may shift, is in no book.
+    """
     market = Market(rng=random.Random(SEED), start_time_us=start_time_us, symbols=SYMBOLS)
     states: dict[str, set[tuple[Any, Any]]] = {symbol: set() for symbol in SYMBOLS}
 
@@ -114,7 +117,6 @@ def books_of_run(start_time_us: int, events: int) -> dict[str, set[tuple[Any, An
 
 
 def assert_true_to_the_market(outlet: KeptOutlet, done: Done, start_time_us: int) -> None:
-    assert done.events_skipped == 0, "this machine was too busy to keep the market's schedule"
     states = books_of_run(start_time_us, done.events)
     books = outlet.of(BookSnapshot)
     assert {book.symbol for book in books} == set(SYMBOLS)
@@ -182,7 +184,7 @@ def test_feed_leaves_a_half_open_connection_and_connects_again() -> None:
 def test_feed_asks_again_for_the_list_that_was_refused() -> None:
     outlet, done, _ = fed(["too-many-requests=0.5"], lambda outlet, _: outlet.of(Instrument) and outlet.of(Trade))
     assert {instrument.symbol for instrument in outlet.of(Instrument)} == set(SYMBOLS)
-    assert done.requests == done.faults.get(FaultKind.TOO_MANY_REQUESTS, 0) + 1
+    assert done.requests == done.faults[FaultKind.TOO_MANY_REQUESTS] + 1 >= 2
 
 
 def test_feed_does_without_the_list_that_is_always_refused() -> None:
