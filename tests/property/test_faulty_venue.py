@@ -78,6 +78,7 @@ class Run:
         for tick in range(ticks + 1, ticks + 10 * seconds + 1):
             self.publisher.advance(tick * 100_000_000)
             self._remember_books()
+            self.messages += self.stream.tick(self.schedule.time_us)  # a live feed's ticks come before and after frames
             self._read()
             self.messages += self.stream.tick(self.schedule.time_us)
 

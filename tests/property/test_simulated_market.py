@@ -13,14 +13,20 @@ from coinstream.adapters.dialect import Frame
 from coinstream.messages import Trade
 from coinstream.simulator.coinbase_publisher import CoinbasePublisher
 from coinstream.simulator.market import Market, MarketEvent
-from coinstream.simulator.products import PRODUCTS
+from coinstream.simulator.products import BINANCE_PRODUCTS, PRODUCTS, Product
 from coinstream.simulator.routes import reply_to
 from coinstream.simulator.schedule import Schedule
 
 START_TIME_US = 1_780_000_000_000_000
 
 seeds = st.integers(min_value=0, max_value=2**64)
-symbol_lists = st.lists(st.sampled_from([product.symbol for product in PRODUCTS]), min_size=1, max_size=3, unique=True)
+
+
+def lists_of(products: tuple[Product, ...]) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from([product.symbol for product in products]), min_size=1, max_size=3, unique=True)
+
+
+symbol_lists = lists_of(PRODUCTS)
 
 
 def events_of(seed: int, symbols: list[str], steps: int) -> tuple[Market, list[MarketEvent]]:
@@ -45,7 +51,17 @@ def test_same_seed_start_and_steps_make_the_same_market(seed: int, symbols: list
 @settings(deadline=None)
 @given(seed=seeds, symbols=symbol_lists, steps=st.integers(min_value=1, max_value=1500))
 def test_book_is_never_crossed_nor_shallow_and_prices_stay_positive(seed: int, symbols: list[str], steps: int) -> None:
-    market = Market(rng=random.Random(seed), start_time_us=START_TIME_US, symbols=symbols)
+    assert_book_keeps_its_laws(Market(rng=random.Random(seed), start_time_us=START_TIME_US, symbols=symbols), steps)
+
+
+@settings(deadline=None)
+@given(seed=seeds, symbols=lists_of(BINANCE_PRODUCTS), steps=st.integers(min_value=1, max_value=1500))
+def test_book_of_coarse_lots_keeps_the_same_laws(seed: int, symbols: list[str], steps: int) -> None:
+    market = Market(rng=random.Random(seed), start_time_us=START_TIME_US, symbols=symbols, products=BINANCE_PRODUCTS)
+    assert_book_keeps_its_laws(market, steps)
+
+
+def assert_book_keeps_its_laws(market: Market, steps: int) -> None:
     for number in range(steps):
         book = market.instruments[market.step(START_TIME_US + number).product.symbol].book
         assert 0 < book.bids.best_ticks < book.asks.best_ticks

@@ -1,8 +1,8 @@
 """The assets that the simulated CoinPaprika and CoinGecko know: ranks, supplies and prices, all exact.
 
-Prices are integers of 10**-12 US dollar. An asset with a simulated USD market has that market's last price; the others
-rise and fall with bitcoin, stablecoins excepted. No price passes through a float: both sources send JSON numbers, and
-their digits are written here.
+Prices are integers of 10**-12 US dollar. An asset with a simulated USD (or USDT) market has that market's last price;
+the others rise and fall with bitcoin, stablecoins excepted. No price passes through a float: both sources send JSON
+numbers, and their digits are written here.
 """
 
 from collections.abc import Mapping
@@ -104,11 +104,11 @@ ASSETS: tuple[Asset, ...] = (
 
 def price_units(asset: Asset, instruments: Mapping[str, InstrumentMarket]) -> int:
     """Return the asset's price now, in 10**-12 US dollar."""
-    own = instruments.get(f"{asset.symbol}-USD")
+    own = instruments.get(f"{asset.symbol}-USD") or instruments.get(f"{asset.symbol}-USDT")
     if own is not None:
         scale: int = 10 ** (_DECIMALS - own.product.price_decimals)
         return own.last_ticks * scale
-    bitcoin = instruments.get("BTC-USD")
+    bitcoin = instruments.get("BTC-USD") or instruments.get("BTC-USDT")
     if asset.is_stable or bitcoin is None:
         return asset.reference_units
     return asset.reference_units * bitcoin.last_ticks // bitcoin.open_ticks

@@ -99,7 +99,11 @@ class CoinbasePublisher:
     def _time_ns(self) -> int:
         return self.schedule.time_ns
 
-    def connect(self, target: str, outlet: Outlet) -> CoinbaseSession:  # noqa: ARG002 (the venue looks at no path)
+    def accepts(self, target: str) -> bool:  # noqa: ARG002 (the venue looks at no path)
+        """Tell whether the venue has a WebSocket there: everywhere."""
+        return True
+
+    def connect(self, target: str, outlet: Outlet) -> CoinbaseSession:  # noqa: ARG002 (the same)
         """Begin a session."""
         session = CoinbaseSession(self, outlet, self._skip)
         self.sessions[session] = None

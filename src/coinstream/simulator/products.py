@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from coinstream.errors import SettingsError
 
-__all__ = ["PRODUCTS", "Product", "decimal_text", "select_products"]
+__all__ = ["BINANCE_PRODUCTS", "PRODUCTS", "Product", "decimal_text", "select_products"]
 
 
 def decimal_text(units: int, decimals: int) -> str:
@@ -30,7 +30,7 @@ class Product:
     ``10**-size_decimals`` base currency.
 
     Attributes:
-        symbol: ``BASE-QUOTE``, the venue's own spelling (``BTC-USD``).
+        symbol: ``BASE-QUOTE`` (``BTC-USD``); each protocol spells it the venue's way.
         reference_ticks: The price around which the market wanders, in ticks.
         spacing_ticks: Typical distance between two levels near the touch, in ticks.
         typical_lots: A large order, in lots; most are a fraction of it.
@@ -78,6 +78,22 @@ PRODUCTS: tuple[Product, ...] = (
     Product("LTC-BTC", 6, 8, 1_154, 1, 8_000_000_000, 2, "0.000016"),
     Product("SHIB-USD", 8, 0, 2_347, 1, 900_000_000, 4),
 )
+
+"""What the simulated Coinbase lists."""
+
+BINANCE_PRODUCTS: tuple[Product, ...] = (
+    Product("BTC-USDT", 2, 5, 9_734_521, 60, 150_000, 16, "5.00000000"),
+    Product("ETH-USDT", 2, 4, 356_218, 6, 250_000, 12, "5.00000000"),
+    Product("SOL-USDT", 2, 3, 18_745, 1, 400_000, 8, "5.00000000"),
+    Product("XRP-USDT", 4, 1, 23_418, 1, 200_000, 6, "5.00000000"),
+    Product("DOGE-USDT", 5, 0, 31_427, 2, 80_000, 6, "1.00000000"),
+    Product("LTC-USDT", 2, 3, 11_236, 1, 150_000, 3, "5.00000000"),
+    Product("ADA-USDT", 4, 1, 9_127, 1, 300_000, 4, "5.00000000"),
+    Product("ETH-BTC", 5, 4, 3_659, 1, 120_000, 3, "0.00010000"),
+    Product("LTC-BTC", 6, 3, 1_154, 1, 80_000, 2, "0.00010000"),
+    Product("SHIB-USDT", 8, 0, 2_347, 1, 900_000_000, 4, "1.00000000"),
+)
+"""What the simulated Binance lists; the dollar it trades against is USDT, and its lots are coarser."""
 
 
 def select_products(symbols: tuple[str, ...] | None, products: tuple[Product, ...] = PRODUCTS) -> tuple[Product, ...]:

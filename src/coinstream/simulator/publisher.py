@@ -64,15 +64,15 @@ class Publisher(Protocol):
     schedule: Schedule
     subscribe_timeout_s: float | None
 
+    def accepts(self, target: str) -> bool:
+        """Tell whether the venue has a WebSocket at this path, with its query."""
+
     def connect(self, target: str, outlet: Outlet) -> Session:
         """Begin a session.
 
         Args:
-            target: The path of the WebSocket's address, with its query.
+            target: A path, with its query, that is accepted.
             outlet: Takes what the client is sent.
-
-        Raises:
-            RefusedError: The venue has no WebSocket there.
         """
 
     def advance(self, elapsed_ns: int) -> None:

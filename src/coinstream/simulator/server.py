@@ -12,11 +12,12 @@ import msgspec
 import picows
 import structlog
 
-from coinstream.errors import FatalError, RefusedError, SettingsError
+from coinstream.errors import FatalError, SettingsError
+from coinstream.simulator.binance_publisher import BinancePublisher
 from coinstream.simulator.coinbase_publisher import CoinbasePublisher
 from coinstream.simulator.faults import RETRY_AFTER_S, ConnectionFaults, FaultKind, FaultPlan, Misbehaviour
 from coinstream.simulator.market import Market
-from coinstream.simulator.products import PRODUCTS
+from coinstream.simulator.products import BINANCE_PRODUCTS, PRODUCTS, Product
 from coinstream.simulator.publisher import Publisher, Reply, Session
 from coinstream.simulator.routes import reply_to
 from coinstream.simulator.schedule import Schedule
@@ -64,29 +65,23 @@ class Done:
 class _Connection(picows.WSListener):
     """One client's WebSocket: the outlet of its session, with what was wished to go wrong between them."""
 
-    def __init__(self, publisher: Publisher, faults: ConnectionFaults, done: Done) -> None:
+    def __init__(
+        self, publisher: Publisher, faults: ConnectionFaults, done: Done, connections: "set[_Connection]"
+    ) -> None:
         self._publisher = publisher
         self._faults = faults
         self._done = done
+        self._connections = connections
         self._is_silent = False
         self._session: Session | None = None
         self._transport: picows.WSTransport | None = None
         self._timers: list[asyncio.TimerHandle] = []
-        self._connections: set[_Connection] = set()
-
-    def enter(self, target: str, connections: "set[_Connection]") -> None:
-        """Begin the session, before the handshake is answered: a venue may refuse the address.
-
-        Raises:
-            RefusedError: It does.
-        """
-        self._session = self._publisher.connect(target, self)
-        self._connections = connections
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         self._transport = transport
         self._connections.add(self)
         self._done.connections += 1
+        self._session = self._publisher.connect(_target(transport.request), self)
         loop = asyncio.get_running_loop()
         if self._publisher.subscribe_timeout_s is not None:
             self._timers.append(loop.call_later(self._publisher.subscribe_timeout_s, self._expire))
@@ -206,18 +201,15 @@ async def serve(  # noqa: PLR0913  (each is a setting of the command)
     connections: set[_Connection] = set()
 
     def accept(request: picows.WSUpgradeRequest) -> picows.WSListener | picows.WSUpgradeResponseWithListener:
-        connection = _Connection(publisher, misbehaviour.connection(), done)
-        try:
-            connection.enter(request.path.decode("latin-1"), connections)
-        except RefusedError as refusal:
-            return _http(Reply(HTTPStatus.NOT_FOUND, msgspec.json.encode({"error": str(refusal)})))
-        return connection
+        if not publisher.accepts(_target(request)):
+            return _http(Reply(HTTPStatus.NOT_FOUND, msgspec.json.encode({"error": "NOT_FOUND"})))
+        return _Connection(publisher, misbehaviour.connection(), done, connections)
 
     def answer(request: picows.WSUpgradeRequest) -> picows.WSUpgradeResponseWithListener:
         done.requests += 1
         if misbehaviour.refuses_request():
             return _http(_TOO_MANY_REQUESTS, {"Retry-After": str(RETRY_AFTER_S)})
-        return _http(reply_to(request.path.decode("latin-1"), publisher))
+        return _http(reply_to(_target(request), publisher))
 
     websocket = await _listen(accept, host, websocket_port)
     try:
@@ -244,8 +236,9 @@ async def serve(  # noqa: PLR0913  (each is a setting of the command)
     return done
 
 
-_PROTOCOLS = {
+_PROTOCOLS: Mapping[str, tuple[tuple[Product, ...], Callable[..., Publisher]]] = {
     "coinbase": (PRODUCTS, CoinbasePublisher),
+    "binance": (BINANCE_PRODUCTS, BinancePublisher),
 }
 _TOO_MANY_REQUESTS = Reply(
     HTTPStatus.TOO_MANY_REQUESTS,
@@ -269,6 +262,10 @@ async def _listen(factory: picows.api.WSServerListenerFactory, host: str, port: 
             f"the simulator cannot listen on {host}:{port} ({error.strerror}); choose another port, or 0 for a free one"
         )
         raise FatalError(message) from error
+
+
+def _target(request: picows.WSUpgradeRequest) -> str:
+    return request.path.decode("latin-1")
 
 
 def _address(server: asyncio.Server) -> str:
