@@ -76,6 +76,7 @@ _CHANNEL_OF: dict[str, Channel] = {
     "depth@500ms": "books",
 }
 _CHANNEL_OF_TYPE: dict[str, Channel] = {"aggTrade": "trades", "bookTicker": "quotes", "depthUpdate": "books"}
+_IN_DOUBT: tuple[Channel, ...] = ("trades", "quotes")
 _WITHOUT_MESSAGES = frozenset(
     {
         "24hrMiniTicker",
@@ -199,8 +200,14 @@ class BinanceAdapter:
         return self._read(event, frame)
 
     def _unreadable(self, error: RefusedError, frame: Frame) -> list[Event]:
-        """Refuse a frame that nobody can read: only a quote is lost without the next one telling."""
-        return [error, Gap(frame.connection, "quotes", None, "a frame could not be read", is_certain=False)]
+        """Refuse a frame that nobody can read.
+
+        A quote may have been lost, or a trade, until the next one's id tells. A change of a book shows in the
+        next one, a tenth of a second later; to fetch all books for it would leave them older than that.
+        """
+        self._holes.doubt(frame.connection)
+        reason = "a frame could not be read"
+        return [error, *(Gap(frame.connection, each, None, reason, is_certain=False) for each in _IN_DOUBT)]
 
     def _receive_untyped(self, frame: Frame) -> list[Event]:
         """Read a frame that broke its type: numbers without quotes are taken as text, the rest is refused."""
@@ -230,9 +237,9 @@ class BinanceAdapter:
         return [error, *self._lost(kind, symbol, frame, "a frame was refused")]
 
     def _lost(self, kind: object, symbol: str | None, frame: Frame, reason: str) -> list[Event]:
-        """Say what a refused event leaves behind; of a trade the next one's id tells, and fetches it."""
+        """Say what a refused event leaves behind; a trade is fetched once the next one's id shows the hole."""
         channel = _CHANNEL_OF_TYPE.get(kind) if isinstance(kind, str) else None
-        if symbol is None or channel is None or channel == "trades":
+        if symbol is None or channel is None:
             return []
         if channel == "books":
             self._sequence(symbol, frame.connection).begin_anew(frame.connection)

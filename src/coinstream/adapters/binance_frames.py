@@ -42,7 +42,7 @@ class Payload(Struct, gc=False):
 
 
 class Combined(Struct, gc=False):
-    """A frame of a combined stream, which most are: this is decoded in two thirds of a `Message`'s time."""
+    """A frame of a combined stream, which most are: decoded in five sixths of a `Message`'s time."""
 
     data: Payload
 

@@ -269,6 +269,7 @@ class Feed:
             await self._tick()
             await asyncio.sleep(0)
             if not has_room and self._link is not None:
+                self._is_taking = False
                 await self._link.close("more books are broken than one connection can repair")
                 return
 
