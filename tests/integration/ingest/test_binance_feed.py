@@ -18,6 +18,8 @@ from coinstream.ingest.fetch import Patience
 from coinstream.messages import BookSnapshot, Trade
 from outlets import KeptOutlet
 
+PING = b"1767323045000"
+
 
 class Exchange:
     """A market that trades and changes its book ten times a second, and keeps all of it.
@@ -33,6 +35,7 @@ class Exchange:
         self.count = 0
         self.sessions: list[Session] = []
         self.asked: list[dict[str, Any]] = []
+        self.pongs: list[bytes] = []
 
     def move(self) -> None:
         """Let a trade and a change of the book happen."""
@@ -81,10 +84,13 @@ class Session(picows.WSListener):
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         self.transport = transport
+        transport.send_ping(PING)
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         if frame.msg_type == picows.WSMsgType.CLOSE:
             transport.disconnect()
+        elif frame.msg_type == picows.WSMsgType.PONG:
+            self._exchange.pongs.append(frame.get_payload_as_bytes())
         elif frame.msg_type == picows.WSMsgType.TEXT:
             asked = json.loads(frame.get_payload_as_utf8_text())
             self._exchange.asked.append(asked)
@@ -148,4 +154,5 @@ def test_books_and_missed_trades_come_by_http_through_refusals_and_a_cut() -> No
     assert sum(found.provenance == "backfill" for found in outlet.of(Trade)) >= 5
     for book in outlet.of(BookSnapshot):
         assert (book.bids, book.asks) == ((("100", str(book.sequence)),), (("101", "1"),))
+    assert exchange.pongs == [PING, PING]  # a copy of each ping, as the venue wants
     assert [asked["method"] for asked in exchange.asked] == ["SUBSCRIBE", "LIST_SUBSCRIPTIONS"] * 2
