@@ -45,6 +45,8 @@ def test_normalise_reads_gzip_and_both_dialects_in_one_run(tmp_path: Path) -> No
         (["ingest"], {"KAFKA_BOOTSTRAP": "127.0.0.1:1"}, 1, ["127.0.0.1:1"]),
         (["sink", "postgres"], {"LOG_LEVEL": "loud"}, 2, ["COINSTREAM_LOG_LEVEL", "loud", "warning"]),
         (["ingest", "--replay", "x", "--speed", "0"], {"KAFKA_BOOTSTRAP": "127.0.0.1:1"}, 2, ["--speed", "max"]),
+        (["ingest", "--record", "x", "--poll"], {"KAFKA_BOOTSTRAP": "127.0.0.1:1"}, 2, ["--record", "--poll"]),
+        (["ingest"], {"BINANCE_US_REST_URL": "ftp://x"}, 2, ["COINSTREAM_BINANCE_US_REST_URL", "https://"]),
         (["demo", "--replay", "absent"], {}, 2, ["--replay", "absent"]),
         (["prove", "--fault", "flood=1"], {}, 2, ["--fault", "flood", "drop"]),
         (["trace", "v", "BTC-USD", "1"], {}, 1, ["COINSTREAM_KAFKA_BOOTSTRAP", "coinstream local up"]),

@@ -26,9 +26,20 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
-from msgspec import Struct
 
 from coinstream.adapters.binance_depth import Depth, DepthSequence
+from coinstream.adapters.binance_frames import (
+    INTEGERS,
+    Message,
+    Payload,
+    Snapshot,
+    decode_combined,
+    decode_message,
+    decode_snapshot,
+    levels_of,
+    read_trade,
+    text_of,
+)
 from coinstream.adapters.binance_symbols import read_exchange_info, supposed_spelling
 from coinstream.adapters.binance_trades import PAGE, Holes, read_page
 from coinstream.adapters.dialect import (
@@ -42,12 +53,11 @@ from coinstream.adapters.dialect import (
     Subscribed,
     Unsynchronised,
 )
-from coinstream.adapters.fields import UNREADABLE, convert, decode_exactly, not_json, positive, unsigned
+from coinstream.adapters.fields import UNREADABLE, convert, decode_exactly, not_json, unsigned
 from coinstream.adapters.listing import Listing
 from coinstream.errors import FatalError, FieldError, RefusedError
 from coinstream.market.coverage import Channel
-from coinstream.messages import Provenance, Quote, Trade
-from coinstream.messages.market import Count
+from coinstream.messages import Provenance, Quote
 from coinstream.messages.times import check_time_us
 
 MOST_STREAMS = 1024
@@ -66,6 +76,7 @@ _CHANNEL_OF: dict[str, Channel] = {
     "depth@500ms": "books",
 }
 _CHANNEL_OF_TYPE: dict[str, Channel] = {"aggTrade": "trades", "bookTicker": "quotes", "depthUpdate": "books"}
+_IN_DOUBT: tuple[Channel, ...] = ("trades", "quotes")
 _WITHOUT_MESSAGES = frozenset(
     {
         "24hrMiniTicker",
@@ -79,55 +90,6 @@ _WITHOUT_MESSAGES = frozenset(
         "trade",
     }
 )
-_INTEGERS = frozenset({"E", "T", "U", "u", "pu", "a", "id", "code", "lastUpdateId"})
-
-_Levels = list[tuple[str, str]]
-
-
-class _Payload(Struct, gc=False):
-    """Any of the events: names are the venue's single letters, which mean another thing in each.
-
-    ``a`` is an id in ``aggTrade``, the asks in ``depthUpdate`` and the best ask in ``bookTicker``.
-    """
-
-    e: str = ""
-    s: str = ""
-    E: Count | None = None
-    T: Count | None = None
-    a: Count | str | _Levels | None = None
-    b: Count | str | _Levels | None = None
-    A: str | None = None
-    B: str | None = None
-    p: str | None = None
-    q: str | None = None
-    m: bool | None = None
-    U: Count | None = None
-    u: Count | None = None
-    pu: Count | None = None
-
-
-class _Message(_Payload):
-    """A frame: a raw event, a combined one in ``data``, or the answer to a request."""
-
-    stream: str | None = None
-    data: _Payload | None = None
-    id: int | str | None = None
-    result: Any = None
-    error: Any = None
-    code: Any = None
-    msg: Any = None
-
-
-class _Snapshot(Struct):
-    last_update_id: Count = msgspec.field(name="lastUpdateId")
-    bids: _Levels
-    asks: _Levels
-    T: Count | None = None
-    E: Count | None = None
-
-
-_decode = msgspec.json.Decoder(_Message).decode
-_decode_snapshot = msgspec.json.Decoder(_Snapshot).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +127,7 @@ class BinanceAdapter:
         self._early: dict[str, BookUpdate] = {}  # snapshots that came before anything of their book
         self._holes = Holes(self._trades_fetch)
         self._requests = 0
-        self._readers: dict[str, Callable[[_Payload, str, Frame], list[Event]]] = {
+        self._readers: dict[str, Callable[[Payload, str, Frame], list[Event]]] = {
             "aggTrade": self._trade,
             "bookTicker": self._quote,
             "depthUpdate": self._depth,
@@ -228,29 +190,36 @@ class BinanceAdapter:
             return self._opened(frame)
         if frame.transport == "http":
             return self._fetched(frame)
+        data = frame.data
         try:
-            message = _decode(frame.data)
+            event = decode_combined(data).data if data.startswith(b'{"stream":') else _event_of(decode_message(data))
         except msgspec.ValidationError:
             return self._receive_untyped(frame)
         except UNREADABLE as error:
             return self._unreadable(not_json(error), frame)
-        return self._read(message, frame)
+        return self._read(event, frame)
 
     def _unreadable(self, error: RefusedError, frame: Frame) -> list[Event]:
-        """Refuse a frame that nobody can read: only a quote is lost without the next one telling."""
-        return [error, Gap(frame.connection, "quotes", None, "a frame could not be read", is_certain=False)]
+        """Refuse a frame that nobody can read.
+
+        A quote may have been lost, or a trade, until the next one's id tells. A change of a book shows in the
+        next one, a tenth of a second later; to fetch all books for it would leave them older than that.
+        """
+        self._holes.doubt(frame.connection)
+        reason = "a frame could not be read"
+        return [error, *(Gap(frame.connection, each, None, reason, is_certain=False) for each in _IN_DOUBT)]
 
     def _receive_untyped(self, frame: Frame) -> list[Event]:
         """Read a frame that broke its type: numbers without quotes are taken as text, the rest is refused."""
         try:
-            value = decode_exactly(frame.data, integers=_INTEGERS)
+            value = decode_exactly(frame.data, integers=INTEGERS)
         except RefusedError as error:
             return self._unreadable(error, frame)
         try:
-            message = convert(value, _Message)
+            event = _event_of(convert(value, Message))
         except RefusedError as error:
             return self._refused(error, value, frame)
-        return self._read(message, frame)
+        return self._read(event, frame)
 
     def _refused(self, error: RefusedError, value: Any, frame: Frame) -> list[Event]:
         """Refuse a frame, and say what of whose is lost where it can be read; a `kline` is not even refused."""
@@ -268,44 +237,45 @@ class BinanceAdapter:
         return [error, *self._lost(kind, symbol, frame, "a frame was refused")]
 
     def _lost(self, kind: object, symbol: str | None, frame: Frame, reason: str) -> list[Event]:
-        """Say what a refused event leaves behind; of a trade the next one's id tells, and fetches it."""
+        """Say what a refused event leaves behind; a trade is fetched once the next one's id shows the hole."""
         channel = _CHANNEL_OF_TYPE.get(kind) if isinstance(kind, str) else None
-        if symbol is None or channel is None or channel == "trades":
+        if symbol is None or channel is None:
             return []
         if channel == "books":
             self._sequence(symbol, frame.connection).begin_anew(frame.connection)
         return [Gap(frame.connection, channel, symbol, reason)]
 
-    def _read(self, message: _Message, frame: Frame) -> list[Event]:
-        payload: _Payload = message if message.data is None else message.data
-        kind = payload.e
+    def _read(self, event: Payload, frame: Frame) -> list[Event]:
+        kind = event.e
         read = self._readers.get(kind)
         if read is None:
-            if kind or payload.u is None or not payload.s:
-                return self._answer(message, kind, frame)
+            if kind or event.u is None or not event.s:
+                return self._answer(event, frame)
             kind, read = "bookTicker", self._quote  # on spot it says neither its type nor a time
         try:
-            symbol = self._listing.ours(payload.s, "s")
+            symbol = self._listing.ours(event.s, "s")
         except FieldError as error:
             return [error]
         try:
-            return read(payload, symbol, frame)
+            return read(event, symbol, frame)
         except FieldError as error:
             return [error, *self._lost(kind, symbol, frame, f"refused: {error}")]
 
-    def _answer(self, message: _Message, kind: str, frame: Frame) -> list[Event]:
+    def _answer(self, message: Payload, frame: Frame) -> list[Event]:
         """Read what is no market data.
 
         ``{"result":["btcusdt@aggTrade"],"id":3}`` lists what is subscribed, ``{"result":null,"id":1}``
         confirms a request, ``{"error":{"code":2,"msg":"…"},"id":1}`` or the same bare refuses one.
         """
-        if kind in _WITHOUT_MESSAGES:
+        if message.e in _WITHOUT_MESSAGES:
             return []
+        if not isinstance(message, Message):
+            return [FieldError("e", "must be an event that is known", message.e)]
         if message.error is not None or message.code is not None:
             error = message.error if isinstance(message.error, dict) else {"code": message.code, "msg": message.msg}
             return [RefusedError(f"the venue says: {error.get('msg')} ({error.get('code')})")]
-        if message.data is not None or message.id is None:
-            return [FieldError("e", "must be an event that is known", kind)]
+        if message.id is None:
+            return [FieldError("e", "must be an event that is known", message.e)]
         return self._subscribed(message.result, frame) if isinstance(message.result, list) else []
 
     def _opened(self, frame: Frame) -> list[Event]:
@@ -345,7 +315,7 @@ class BinanceAdapter:
             sequence.begin_anew(connection)
         return sequence
 
-    def _trade(self, event: _Payload, symbol: str, frame: Frame) -> list[Event]:
+    def _trade(self, event: Payload, symbol: str, frame: Frame) -> list[Event]:
         """Read a trade: all that one order took at one price.
 
         ``{"e":"aggTrade","E":1672515782136,"s":"BTCUSDT","a":71,"p":"101.25","q":"0.50","f":100,"l":105,
@@ -355,7 +325,7 @@ class BinanceAdapter:
         before = self._holes.before(symbol, int(trade.trade_id), frame)
         return [*before, trade] if before else [trade]
 
-    def _quote(self, event: _Payload, symbol: str, frame: Frame) -> list[Event]:
+    def _quote(self, event: Payload, symbol: str, frame: Frame) -> list[Event]:
         """Read a quote.
 
         ``{"u":400900217,"s":"BNBUSDT","b":"25.35","B":"31.21","a":"25.36","A":"40.66"}``; futures add
@@ -366,17 +336,17 @@ class BinanceAdapter:
             Quote(
                 venue=self.venue,
                 symbol=symbol,
-                bid=unsigned(_text(event.b, "b"), "b"),
-                ask=unsigned(_text(event.a, "a"), "a"),
-                bid_size=unsigned(_text(event.B, "B"), "B"),
-                ask_size=unsigned(_text(event.A, "A"), "A"),
+                bid=unsigned(text_of(event.b, "b"), "b"),
+                ask=unsigned(text_of(event.a, "a"), "a"),
+                bid_size=unsigned(event.B, "B"),
+                ask_size=unsigned(event.A, "A"),
                 sequence=event.u,
                 event_time_us=None if time_ms is None else check_time_us(time_ms * 1000, "E"),
                 received_time_us=frame.received_time_us,
             )
         ]
 
-    def _depth(self, event: _Payload, symbol: str, frame: Frame) -> list[Event]:
+    def _depth(self, event: Payload, symbol: str, frame: Frame) -> list[Event]:
         """Read changes of a book; sizes are absolute, ``0`` removes a level.
 
         ``{"e":"depthUpdate","E":1672515782136,"s":"BNBBTC","U":157,"u":160,"b":[["0.0024","10"]],
@@ -389,7 +359,7 @@ class BinanceAdapter:
         time_ms = event.T if event.E is None else event.E
         time_us = None if time_ms is None else check_time_us(time_ms * 1000, "E")
         previous = event.pu if self._facts.is_futures else None
-        depth = Depth(first, last, previous, _levels(event.b, "b"), _levels(event.a, "a"), time_us)
+        depth = Depth(first, last, previous, levels_of(event.b, "b"), levels_of(event.a, "a"), time_us)
         sequence = self._sequences.get(symbol)
         if sequence is None or sequence.connection != frame.connection:
             return self._first_depth(depth, symbol, frame)
@@ -436,17 +406,17 @@ class BinanceAdapter:
         One that cannot be read says nothing of the book: the changes go on being held, and it is asked for again.
         """
         try:
-            book = _decode_snapshot(frame.data)
+            book = decode_snapshot(frame.data)
         except msgspec.ValidationError:
-            book = convert(decode_exactly(frame.data, integers=_INTEGERS), _Snapshot)
+            book = convert(decode_exactly(frame.data, integers=INTEGERS), Snapshot)
         except UNREADABLE as error:
             raise not_json(error) from None
         time_ms = book.T if book.E is None else book.E
         update = BookUpdate(
             symbol,
             is_snapshot=True,
-            bids=_levels(book.bids, "bids"),
-            asks=_levels(book.asks, "asks"),
+            bids=levels_of(book.bids, "bids"),
+            asks=levels_of(book.asks, "asks"),
             sequence=book.last_update_id,
             event_time_us=None if time_ms is None else check_time_us(time_ms * 1000, "E"),
         )
@@ -474,43 +444,8 @@ class BinanceAdapter:
         ]
 
 
-def read_trade(event: Any, symbol: str, venue: str, provenance: Provenance, received_time_us: int) -> Trade:
-    """Return an ``aggTrade``, of the stream or of a fetched page, as a trade.
-
-    Raises:
-        FieldError: A field is missing or cannot be one of a trade.
-    """
-    if not isinstance(event.a, int):
-        raise FieldError("a", "must be an integer id", event.a)
-    if event.m is None:
-        raise FieldError("m", "is missing")
-    if event.T is None:
-        raise FieldError("T", "is missing")
-    return Trade(
-        venue=venue,
-        symbol=symbol,
-        trade_id=str(event.a),
-        price=positive(_text(event.p, "p"), "p"),
-        size=positive(_text(event.q, "q"), "q"),
-        aggressor_side="sell" if event.m else "buy",
-        event_time_us=check_time_us(event.T * 1000, "T"),
-        received_time_us=received_time_us,
-        provenance=provenance,
-    )
-
-
-def _text(value: object, field: str) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int):
-        return str(value)  # a price without quotes
-    raise FieldError(field, "is missing" if value is None else "must be a number", value)
-
-
-def _levels(value: object, field: str) -> _Levels:
-    if not isinstance(value, list):
-        raise FieldError(field, "must be a list of levels", value)
-    return [(positive(price, f"{field}.price"), unsigned(size, f"{field}.size")) for price, size in value]
+def _event_of(message: Message) -> Payload:
+    return message if message.data is None else message.data
 
 
 _SPOT = Facts("binance", "https://data-api.binance.vision", "/api/v3", False, 1.0, 0.08)  # noqa: FBT003

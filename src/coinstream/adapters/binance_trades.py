@@ -88,6 +88,10 @@ class Holes:
         self._missing[symbol, first] = _Hole(trade_id - 1, since_us, now_us, is_whole=first == last + 1)
         return [gap, self._fetch(symbol, first)]
 
+    def doubt(self, connection: str) -> None:
+        """Note that a connection may have lost trades: each symbol's next one tells, `Repaired` or `Gap`."""
+        self._seen = {s: (last, us, "" if seen == connection else seen) for s, (last, us, seen) in self._seen.items()}
+
     def fill(self, symbol: str, first: int, ids: list[int]) -> list[Event]:
         """Take the ids of a page that began at ``first``; return the next request, or that the hole is filled.
 

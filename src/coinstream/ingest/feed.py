@@ -219,8 +219,9 @@ class Feed:
         if self._recorder is not None:
             self._recorder.turned(now_us, self._name, self._plan.websocket_url, "open")
         self._requests.begin(requests)
-        frame = Frame(now_us, self._name, self._plan.websocket_url, "ws", b"", opens=True)
-        self._hand_on(frame, self._stream.receive(frame))
+        received = self._stream.opened(self._name, now_us, self._plan.websocket_url)
+        self._outbox.put(received.messages)
+        self._fetcher.ask(received.fetches)
         self._send_due()
         log.info("connected", url=self._plan.websocket_url, connection=self._name, symbols=len(self._symbols))
 
@@ -269,6 +270,7 @@ class Feed:
             await self._tick()
             await asyncio.sleep(0)
             if not has_room and self._link is not None:
+                self._is_taking = False
                 await self._link.close("more books are broken than one connection can repair")
                 return
 

@@ -134,6 +134,10 @@ class MarketStream:
         self._coverage.expect((channel, symbol) for channel in channels for symbol in symbols)
         return self.adapter.subscriptions(symbols, channels)
 
+    def opened(self, connection: str, time_us: int, url: str = "") -> Received:
+        """Note that a connection is open: its sequences and books begin anew; see `receive`."""
+        return self.receive(Frame(time_us, connection, url, "ws", b"", opens=True))
+
     def closed(self, connection: str, time_us: int) -> None:
         """Note that a connection is gone: its books are not published until they come anew."""
         self._ended.extend(self._coverage.advance(time_us))

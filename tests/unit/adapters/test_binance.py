@@ -387,8 +387,11 @@ def test_bad_field_is_refused_by_name_and_the_trade_is_fetched_once_the_next_com
 ) -> None:
     adapts = adapter()
     adapts.receive(frame(trade(70)))
-    errors = of(adapts.receive(frame(trade(**changes))), FieldError)
-    assert [error.field for error in errors] == [field]
+    refused = adapts.receive(frame(trade(**changes)))
+    assert [error.field for error in of(refused, FieldError)] == [field]
+    assert [(gap.channel, gap.symbol) for gap in of(refused, Gap)] == (
+        [] if field in ("s", "e") else [("trades", "BTCUSDT")]
+    )
     events = adapts.receive(frame(trade(72)))
     assert (len(of(events, Trade)), len(of(events, Gap)), len(of(events, Fetch))) == (1, 1, 1)
 
@@ -417,10 +420,19 @@ def test_refused_quote_or_change_is_a_gap_of_its_channel(event: dict[str, Any], 
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b'{"e":"aggTrade","a":7', b"\xff\xfe", b"not json", b"[" * 100_000])
-def test_frame_that_is_no_json_is_refused_and_may_have_been_a_quote(data: bytes) -> None:
-    events = adapter().receive(frame(data))
+def test_frame_that_is_no_json_is_refused_and_may_have_been_a_quote_or_a_trade(data: bytes) -> None:
+    adapts = adapter()
+    adapts.receive(frame(trade(71)))
+    events = adapts.receive(frame(data))
     assert isinstance(events[0], RefusedError)
-    assert events[1:] == [Gap("ws.1", "quotes", None, "a frame could not be read", is_certain=False)]
+    assert events[1:] == [
+        Gap("ws.1", channel, None, "a frame could not be read", is_certain=False)  # type: ignore[arg-type]
+        for channel in ("trades", "quotes")
+    ]
+    assert of(adapts.receive(frame(trade(72), time_us=NOW + 9)), Repaired) == [
+        Repaired("trades", "BTCUSDT", NOW, NOW + 9)  # the next trade's id says that it was none
+    ]
+    assert len(adapts.receive(frame(trade(73)))) == 1
 
 
 @pytest.mark.parametrize(

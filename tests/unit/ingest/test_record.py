@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from structlog.testing import capture_logs
 
@@ -20,7 +21,7 @@ from coinstream.ingest.record import MOST_WAITING_BYTES, WRITE_EVERY_US, Recorde
 from coinstream.ingest.recording import read_frames
 from coinstream.messages import BookSnapshot, Coverage, Instrument, Message, Quote, Trade
 from scripted_binance import Venue, combined, depth, subscribed, trade
-from scripted_feed import SECOND, START, Script
+from scripted_feed import SECOND, START, Script, World
 
 URL = "wss://data-stream.binance.vision/stream"
 
@@ -238,3 +239,33 @@ def test_connection_that_ended_is_known_to_be_gone_when_the_recording_is_read_ag
     again = normalise(read_frames([path]), kinds=["books"])
     times = [(book.received_time_us - START) // SECOND for book in again if isinstance(book, BookSnapshot)]
     assert not [second for second in times if 5 < second < 150]
+
+
+def test_recorded_feed_over_two_connections_gives_the_same_messages_again(tmp_path: Path) -> None:
+    path = tmp_path / "feed.jsonl.gz"
+    listed = {"symbol": "BTCUSDT", "baseAsset": "BTC", "quoteAsset": "USDT", "status": "TRADING"}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        book = {"lastUpdateId": 5, "bids": [["100", "5"]], "asks": [["101", "1"]]}
+        return httpx.Response(200, json=book if request.url.path.endswith("/depth") else {"symbols": [listed]})
+
+    world = World([], symbols=("BTC-USDT-PERP",), venue="binance_futures", answer=answer)
+    ticker = combined(
+        {"e": "bookTicker", "u": 6, "s": "BTCUSDT", "b": "99", "B": "1", "a": "101", "A": "1", "E": 1767322980000}
+    )
+    books = Script([subscribed(channels=("bookTicker", "depth@100ms"))], later=[[ticker], [ticker], [ticker]])
+    world.scripts = [books, Script([trade(1)], later=[[trade(2)], [], [], [trade(3)]], then=world.halt)]
+    recorder = Recorder(path)
+    world.run(recorder=recorder)
+    recorder.close()
+    again = list(normalise(read_frames([path]), kinds=list(KINDS)))
+    for kind in (Trade, Quote):
+        assert [m for m in again if isinstance(m, kind)] == world.producer.of(kind)
+        assert len(world.producer.of(kind)) == 3
+    assert last_book(again, "BTC-USDT-PERP") == last_book(world.producer.messages, "BTC-USDT-PERP")
+    assert {line["connection"] for line in lines(path)} == {
+        "instruments",
+        "ws.public.1",
+        "ws.market.1",
+        "http.public.1",
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coinstream.adapters import dialects_of_venue
 from coinstream.ingest.requests import MOST_WAITING, SPACING_S, Requests
 
 
@@ -47,3 +48,11 @@ def test_repairs_beyond_the_bound_find_no_room() -> None:
     requests = Requests()
     taken = [requests.repair([f"leave {n}", f"join {n}"]) for n in range(MOST_WAITING)]
     assert taken == [True] * (MOST_WAITING // 2) + [False] * (MOST_WAITING // 2)
+
+
+def test_venue_that_takes_fewer_messages_gets_fewer() -> None:
+    (dialect,) = dialects_of_venue("binance")
+    requests = Requests(dialect.spacing_s)
+    requests.begin([str(number) for number in range(6)])
+    times = [second for second, _ in sent(requests, seconds=3)]
+    assert times == [0, 0.25, 0.5, 0.75, 1.0, 1.25]

@@ -29,9 +29,6 @@ class Feed:
         body = {"channel": channel, "timestamp": "2026-01-02T03:04:05.5Z", "sequence_num": self.sequence}
         return self.raw(time_us, json.dumps(body | {"events": events}).encode(), connection=connection)
 
-    def open(self, connection: str, time_us: int) -> Received:
-        return self.stream.receive(Frame(time_us, connection, "wss://x", "ws", b"", opens=True))
-
     def raw(self, time_us: int, data: bytes, *, connection: str = "ws.1") -> Received:
         return self.stream.receive(Frame(time_us, connection, "wss://x", "ws", data))
 
@@ -242,7 +239,7 @@ def test_closed_connection_takes_its_books_away_until_they_come_anew() -> None:
     feed.stream.closed("ws.1", START + 1)
     assert books(feed.stream.tick(START + 3 * SECOND)) == []
     assert books(feed.stream.finish(START + 3 * SECOND)) == []
-    feed.open("ws.2", START + 4 * SECOND)
+    feed.stream.opened("ws.2", START + 4 * SECOND)
     assert books(feed.snapshot(START + 5 * SECOND, connection="ws.2").messages) == [
         ("BTC-USD", START + 5 * SECOND, "1")
     ]
@@ -267,7 +264,7 @@ def test_unreadable_exchange_frame_asks_for_the_books_and_uses_them_meanwhile() 
 def test_quiet_minute_is_complete_with_no_messages_and_an_unconnected_symbol_is_not() -> None:
     feed = Feed()
     feed.stream.subscriptions(["BTC-USD", "ETH-USD"], CHANNELS)
-    feed.open("ws.1", START - SECOND)
+    feed.stream.opened("ws.1", START - SECOND)
     feed.send(START - SECOND, "subscriptions", {"subscriptions": {"market_trades": ["BTC-USD"], "ticker": ["BTC-USD"]}})
     feed.stream.tick(START)
     found = coverage(feed.stream.tick(START + MINUTE))
@@ -279,7 +276,7 @@ def test_quiet_minute_is_complete_with_no_messages_and_an_unconnected_symbol_is_
 
 def test_coverage_counts_live_trades_with_first_and_last_id() -> None:
     feed = Feed()
-    feed.open("ws.1", START - SECOND)
+    feed.stream.opened("ws.1", START - SECOND)
     feed.trade(START - SECOND, "7", kind="snapshot")
     feed.trade(START - 1, "8")
     feed.trade(START, "9")
