@@ -125,9 +125,11 @@ class _Connection(picows.WSListener):
             self._done.frames += 1
 
     def close(self, reason: str, code: picows.WSCloseCode = picows.WSCloseCode.POLICY_VIOLATION) -> None:
-        if self._transport is not None:
-            self._transport.send_close(code, reason.encode())
-            self._transport.disconnect()
+        transport = self._transport
+        if transport is not None:
+            self._forget()
+            transport.send_close(code, reason.encode())
+            transport.disconnect()
 
     def _forget(self) -> None:
         if self._session is not None:
