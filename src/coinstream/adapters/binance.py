@@ -392,11 +392,8 @@ class BinanceAdapter:
             symbol = self._listing.ours(query.get("symbol", [""])[0], "symbol")
             if name == "depth":
                 return self._snapshot(frame, symbol)
-            first = query.get("fromId", [""])[0]
             read = partial(read_trade, symbol=symbol, venue=self.venue, provenance="backfill")
-            return read_page(
-                frame, symbol, int(first) if first.isdecimal() and len(first) < 20 else None, self._holes, read
-            )
+            return read_page(frame, symbol, self._holes, read)
         except RefusedError as error:
             return [error]
 

@@ -7,7 +7,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,8 +24,10 @@ PAGE = 1000
 """Trades a page, the most that the venue gives."""
 MOST_FETCHED = 20_000
 """Trades of one hole that are fetched: its newest. Of a longer hole coverage goes on saying that it is one."""
-MOST_HOLES = 500
-"""Holes that are being filled at once; further ones stay."""
+MOST_HOLES = 200
+"""Holes of one symbol that wait to be filled; further ones stay."""
+ASK_AGAIN_US = 60_000_000
+"""When the next hole of a symbol shows after so long without an answer, its trades are asked for again."""
 
 
 class _AggTrade(Struct, gc=False):
@@ -48,6 +50,7 @@ _INTEGERS = frozenset({"a", "T"})
 
 @dataclass(slots=True)
 class _Hole:
+    first: int
     last: int
     since_us: int
     until_us: int
@@ -57,6 +60,9 @@ class _Hole:
 class Holes:
     """What each symbol's trades came to so far, and which are missing.
 
+    One request a symbol is under way at a time. Its page goes on beyond the hole that it was sent for, so that on a
+    bad line, where there are many small holes, one page fills all of them.
+
     Args:
         fetch: Returns the request for a symbol's trades from an id on.
     """
@@ -64,7 +70,8 @@ class Holes:
     def __init__(self, fetch: Callable[[str, int], Fetch]) -> None:
         self._fetch = fetch
         self._seen: dict[str, tuple[int, int, str]] = {}  # the last id, when it was received, on which connection
-        self._missing: dict[tuple[str, int], _Hole] = {}
+        self._missing: dict[str, list[_Hole]] = {}
+        self._asked_us: dict[str, int] = {}
 
     def before(self, symbol: str, trade_id: int, frame: Frame) -> list[Event]:
         """Take a live trade's id; return what is to be said before the trade, most often nothing."""
@@ -72,6 +79,8 @@ class Holes:
         seen = self._seen.get(symbol)
         if seen is not None and now_us < seen[1] - MINUTE_US:
             seen = None  # another recording, of before
+            self._missing.pop(symbol, None)
+            self._asked_us.pop(symbol, None)
         if seen is not None and trade_id <= seen[0]:
             return []  # sent twice, or late
         self._seen[symbol] = trade_id, now_us, frame.connection
@@ -82,40 +91,60 @@ class Holes:
             return [] if connection == frame.connection else [Repaired("trades", symbol, since_us, now_us)]
         reason = f"trade ids went from {last} to {trade_id}"
         gap = Gap(frame.connection, "trades", symbol, reason, since_us=since_us)
-        first = max(last + 1, trade_id - MOST_FETCHED)
-        if len(self._missing) >= MOST_HOLES:
-            return [gap]
-        self._missing[symbol, first] = _Hole(trade_id - 1, since_us, now_us, is_whole=first == last + 1)
-        return [gap, self._fetch(symbol, first)]
+        holes = self._missing.setdefault(symbol, [])
+        if len(holes) < MOST_HOLES:
+            first = max(last + 1, trade_id - MOST_FETCHED)
+            holes.append(_Hole(first, trade_id - 1, since_us, now_us, is_whole=first == last + 1))
+        return [gap, *self._ask(symbol, now_us)]
+
+    def _ask(self, symbol: str, now_us: int) -> list[Event]:
+        asked_us = self._asked_us.get(symbol)
+        if asked_us is not None and now_us - asked_us < ASK_AGAIN_US:
+            return []
+        self._asked_us[symbol] = now_us
+        return [self._fetch(symbol, self._missing[symbol][0].first)]
 
     def doubt(self, connection: str) -> None:
         """Note that a connection may have lost trades: each symbol's next one tells, `Repaired` or `Gap`."""
         self._seen = {s: (last, us, "" if seen == connection else seen) for s, (last, us, seen) in self._seen.items()}
 
-    def fill(self, symbol: str, first: int, ids: list[int]) -> list[Event]:
-        """Take the ids of a page that began at ``first``; return the next request, or that the hole is filled.
+    def is_missing(self, symbol: str, trade_id: int) -> bool:
+        """Return whether a fetched trade fills a hole; any does of a symbol whose holes nobody knows."""
+        holes = self._missing.get(symbol)
+        return not holes or any(hole.first <= trade_id <= hole.last for hole in holes)
 
-        A page that does not reach further than the one before ends the matter: coverage stays as it is.
+    def fill(self, symbol: str, ids: Sequence[int], now_us: int) -> list[Event]:
+        """Take the ids of a page; return which holes are filled, and the next request if some are not.
+
+        A hole that the page should have begun to fill, and did not, is given up: coverage stays as it is.
         """
-        hole = self._missing.pop((symbol, first), None)
-        if hole is None or not ids:
+        holes = self._missing.pop(symbol, None)
+        self._asked_us.pop(symbol, None)
+        if not holes:
             return []
-        reached = max(ids)
-        hole.is_whole = hole.is_whole and set(range(first, min(reached, hole.last) + 1)) <= set(ids)
-        if reached < hole.last:
-            if reached < first:
-                return []
-            self._missing[symbol, reached + 1] = hole
-            return [self._fetch(symbol, reached + 1)]
-        return [Repaired("trades", symbol, hole.since_us, hole.until_us)] if hole.is_whole else []
+        known, reached = set(ids), max(ids, default=0)
+        if reached < holes[0].first:
+            holes.pop(0)
+        events: list[Event] = []
+        left: list[_Hole] = []
+        for hole in holes:
+            if reached < hole.first:
+                left.append(hole)
+                continue
+            end = min(reached, hole.last)
+            hole.is_whole = hole.is_whole and known.issuperset(range(hole.first, end + 1))
+            if end < hole.last:
+                hole.first = end + 1
+                left.append(hole)
+            elif hole.is_whole:
+                events.append(Repaired("trades", symbol, hole.since_us, hole.until_us))
+        if left:
+            self._missing[symbol] = left
+            events.extend(self._ask(symbol, now_us))
+        return events
 
-    def is_missing(self, symbol: str, first: int, trade_id: int) -> bool:
-        """Return whether a fetched trade belongs to the hole that was asked for, rather than to the live ones."""
-        hole = self._missing.get((symbol, first))
-        return hole is None or first <= trade_id <= hole.last
 
-
-def read_page(frame: Frame, symbol: str, first: int | None, holes: Holes, read: _Reader) -> list[Event]:
+def read_page(frame: Frame, symbol: str, holes: Holes, read: _Reader) -> list[Event]:
     """Return the trades of a fetched page, and what is to be done next.
 
     ``[{"a":72,"p":"101.25","q":"0.50","f":100,"l":105,"T":1672515782136,"m":true,"M":true},…]``
@@ -139,11 +168,9 @@ def read_page(frame: Frame, symbol: str, first: int | None, holes: Holes, read: 
             events.append(error)
             continue
         ids.append(entry.a)
-        if first is None or holes.is_missing(symbol, first, entry.a):
+        if holes.is_missing(symbol, entry.a):
             events.append(trade)
-    if first is not None:
-        events.extend(holes.fill(symbol, first, ids))
-    return events
+    return [*events, *holes.fill(symbol, ids, frame.received_time_us)]
 
 
 def _entry(raw: msgspec.Raw) -> _AggTrade:

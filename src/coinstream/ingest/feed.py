@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
@@ -452,7 +453,7 @@ async def run_feed(  # noqa: PLR0913 - each is a setting of the command
         simulated: The addresses are a simulator's: the messages' venue is ``<venue>_simulated``.
         channels: What to subscribe to.
         websocket_url: Instead of the venue's own; it carries all channels, where the venue has an
-            address for each group of them.
+            address for each group of them. One without a path is taken to speak below the venue's own.
         rest_url: Scheme, host and port instead of those of the venue's REST API.
         outside: Clock, chance and network.
         recorder: Keeps every frame.
@@ -467,7 +468,7 @@ async def run_feed(  # noqa: PLR0913 - each is a setting of the command
     routes = (
         dialect.routes
         if websocket_url is None and dialect.routes
-        else (Route("", websocket_url or dialect.websocket_url, frozenset(CHANNELS)),)
+        else (Route("", _websocket(websocket_url, dialect), frozenset(CHANNELS)),)
     )
     feeds = []
     for route in routes:
@@ -509,3 +510,12 @@ def _dialect(venue: str, websocket_url: str | None) -> Dialect:
         raise FatalError(f"venue {venue!r} is not known; known are {', '.join(VENUES)}")
     spoken = dialect_of(websocket_url) if websocket_url else None
     return spoken if spoken in dialects and spoken is not None else dialects[0]
+
+
+def _websocket(url: str | None, dialect: Dialect) -> str:
+    """Return the address to connect to: the dialect's own, or another, with the own path where that has none."""
+    if url is None:
+        return dialect.websocket_url
+    other = urlsplit(url)
+    path = other.path if other.path not in ("", "/") or other.query else urlsplit(dialect.websocket_url).path
+    return urlunsplit(other._replace(path=path))

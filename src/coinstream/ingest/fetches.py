@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from coinstream.adapters import Fetch
+from coinstream.adapters import Channel, Fetch
 from coinstream.ingest.fetch import FetchError, Patience, fetch
 from coinstream.telemetry import FETCHES, logger
 
@@ -49,12 +49,14 @@ def moved(url: str, base: str | None) -> str:
 class FetchQueue:
     """Which fetch is due when: one in flight, at the venue's pace, and after a failure a pause for all.
 
+    Books and trades take turns, so that neither waits for many of the other kind.
+
     The pause doubles with each failure in a row, and is never shorter than the venue's own `Retry-After`:
     Binance bans the address that goes on asking.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[Fetch] = deque()
+        self._waiting: dict[Channel, deque[Fetch]] = {"books": deque(), "trades": deque()}
         self._attempts: dict[str, int] = {}  # by address, of all that wait or are in flight
         self._rests_until_s: dict[str, float] = {}  # by address, of what was given up
         self._in_flight: Fetch | None = None
@@ -77,16 +79,19 @@ class FetchQueue:
                 refused += 1
                 continue
             self._attempts[wanted.url] = 0
-            self._waiting.append(wanted)
+            self._waiting.setdefault(wanted.channel, deque()).append(wanted)
         return refused
 
     def next(self, now_s: float) -> Fetch | None:
         """Return the fetch to begin now, which is then in flight until `done` or `failed`."""
-        if not self._waiting or self._in_flight is not None or now_s < self._paused_until_s:
+        if self._in_flight is not None or now_s < self._paused_until_s or self._used_until_s - now_s > BURST_S:
             return None
-        if self._used_until_s - now_s > BURST_S:
+        channel = next((channel for channel, waiting in self._waiting.items() if waiting), None)
+        if channel is None:
             return None
-        self._in_flight = self._waiting.popleft()
+        waiting = self._waiting.pop(channel)
+        self._in_flight = waiting.popleft()
+        self._waiting[channel] = waiting  # behind the others, whose turn it is now
         self._used_until_s = max(self._used_until_s, now_s) + self._in_flight.cost_s
         self._attempts[self._in_flight.url] += 1
         return self._in_flight
@@ -111,7 +116,7 @@ class FetchQueue:
             self._give_up(failed, now_s)
             return False
         self._in_flight = None
-        self._waiting.append(failed)
+        self._waiting[failed.channel].append(failed)
         return True
 
     @property

@@ -113,6 +113,8 @@ class Recorder:
                 written += self._write_bytes(self._file, block[written:])
             self._length += written
         except OSError as error:
+            if not self._is_zipped:  # half a gzip member is of no use to anybody
+                self._length += block.rfind(b"\n", 0, written) + 1
             self._end(error.strerror or type(error).__name__)
 
     def close(self) -> None:

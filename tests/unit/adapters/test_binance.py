@@ -21,7 +21,7 @@ from coinstream.adapters import (
     dialects_of_venue,
 )
 from coinstream.adapters.binance_depth import MOST_HELD
-from coinstream.adapters.binance_trades import MOST_FETCHED
+from coinstream.adapters.binance_trades import MOST_FETCHED, MOST_HOLES
 from coinstream.errors import FatalError, FieldError, RefusedError
 from coinstream.messages import Instrument, Quote, Trade
 
@@ -288,6 +288,38 @@ def test_page_that_leads_nowhere_ends_the_matter_and_repairs_nothing(ids: list[i
     adapts.receive(frame(trade(71)))
     adapts.receive(frame(trade(75)))
     assert adapts.receive(page(72, ids)) == []
+
+
+def test_many_small_holes_are_filled_by_one_page() -> None:
+    adapts = adapter()
+    asked = [fetch for number in range(1, 100, 3) for fetch in of(adapts.receive(frame(trade(number))), Fetch)]
+    assert [fetch.url.partition("fromId=")[2] for fetch in asked] == ["2&limit=1000"]
+    events = adapts.receive(page(2, list(range(2, 91))))  # as far as the venue knew when it answered
+    missing = [number for number in range(2, 91) if number % 3 != 1]
+    assert [int(t.trade_id) for t in of(events, Trade)] == missing
+    assert len(of(events, Repaired)) == len(missing) // 2
+    (more,) = of(events, Fetch)
+    assert "fromId=92&" in more.url
+    assert [t.trade_id for t in of(adapts.receive(page(92, [92, 93, 94])), Trade)] == ["92", "93"]
+
+
+def test_request_that_is_never_answered_is_made_again_when_another_hole_shows() -> None:
+    adapts = adapter()
+    times = [
+        second
+        for second in range(150)
+        if of(adapts.receive(frame(trade(2 * second), time_us=NOW + second * SECOND)), Fetch)
+    ]
+    assert times == [1, 61, 121]
+
+
+def test_waiting_holes_of_a_symbol_are_bounded() -> None:
+    adapts = adapter()
+    for number in range(MOST_HOLES + 50):
+        adapts.receive(frame(trade(2 * number)))
+    events = adapts.receive(page(1, list(range(1, 2 * MOST_HOLES + 100))))
+    assert len(of(events, Repaired)) == MOST_HOLES
+    assert not of(events, Fetch)
 
 
 def test_hole_that_the_venue_fills_only_in_part_is_not_called_repaired() -> None:

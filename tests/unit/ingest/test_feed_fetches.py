@@ -232,6 +232,7 @@ def test_other_address_of_the_rest_api_is_used_for_the_list_books_and_trades() -
     venue = Venue()
     venue.world.scripts = [Script([subscribed(), trade(1), trade(3)], later=[[], [], []], then=venue.world.halt)]
     venue.world.run(rest_url="http://127.0.0.1:2/", websocket_url="ws://127.0.0.1:1", simulated=True)
+    assert [url for url in venue.world.urls if url.startswith("ws")] == ["ws://127.0.0.1:1/stream"]
     http = [url for url in venue.world.urls if url.startswith("http")]
     assert http == [
         "http://127.0.0.1:2/api/v3/exchangeInfo",

@@ -23,6 +23,17 @@ def test_one_is_in_flight_at_a_time_in_the_order_asked() -> None:
     assert queue.next(NOW_S) is None
 
 
+def test_books_and_trades_take_turns() -> None:
+    queue = FetchQueue()
+    trades = [Fetch(f"https://x/aggTrades?fromId={number}", "trades", "S", 0.1) for number in range(3)]
+    queue.ask([*trades, book(1), book(2)], NOW_S)
+    begun = []
+    while (wanted := queue.next(NOW_S)) is not None:
+        begun.append(wanted)
+        queue.done()
+    assert begun == [book(1), trades[0], book(2), trades[1], trades[2]]
+
+
 def test_what_waits_or_is_in_flight_is_not_asked_twice() -> None:
     queue = FetchQueue()
     queue.ask([book(1), book(1)], NOW_S)
