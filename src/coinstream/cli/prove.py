@@ -14,6 +14,7 @@ import random
 import shlex
 import signal
 import time
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -44,7 +45,7 @@ FOLDER = "prove"
 ALONE = "postgresql-alone"
 OUTAGE_S = 15.0
 LEAST_SECONDS = 30.0
-DEFAULT_FAULTS = ("drop=0.01",)
+DEFAULT_FAULTS = ("drop=0.02",)
 POISON = b'{"price": "\xff\xfe\x00 no decoder accepts this \x80'
 TRADES = BY_NAME["market.trades"]
 TOLD_EVERY_S = 10.0
@@ -83,8 +84,8 @@ class Plan:
 def prove(
     seconds: Annotated[
         float, typer.Option(min=LEAST_SECONDS, max=3600, help="of feed; servers and proof come on top")
-    ] = 75,
-    rate: Annotated[float, typer.Option(min=1, max=200_000, help="the simulator's market events a second")] = 1000,
+    ] = 70,
+    rate: Annotated[float, typer.Option(min=1, max=200_000, help="the simulator's market events a second")] = 2000,
     seed: Annotated[int, typer.Option(help="decides the market and the moments of the faults")] = 1,
     fault: Annotated[
         list[str] | None,
@@ -211,7 +212,6 @@ class Proof:
             faults.append((schedule.kills[plain.name], partial(self._kill_plain_script, plain)))
         faults += [
             (schedule.outage, self._stop_postgres),
-            (schedule.outage + OUTAGE_S, self._start_postgres_again),
             (schedule.poison, partial(self._poison, bootstrap)),
         ]
         faults.sort(key=itemgetter(0))
@@ -219,8 +219,12 @@ class Proof:
         while (elapsed_s := time.monotonic() - began) < self._plan.seconds or faults:
             if faults and elapsed_s >= faults[0][0]:
                 _, strike = faults.pop(0)
-                self._faults.append({"at_s": round(elapsed_s, 1), "what": strike()})
-                tell(f"{elapsed_s:5.0f} s  {self._faults[-1]['what']}")
+                what = strike()
+                self._faults.append({"at_s": round(time.monotonic() - began, 1), "what": what})
+                tell(f"{self._faults[-1]['at_s']:5.0f} s  {what}")
+                if strike == self._stop_postgres:
+                    again_s = time.monotonic() - began + OUTAGE_S
+                    insort(faults, (again_s, self._start_postgres_again), key=itemgetter(0))
             check_running([*feeds, *self._stack.sinks.values()])
             if plain:
                 plain.restart_if_ended()
