@@ -49,7 +49,7 @@ DEFAULT_FAULTS = ("drop=0.02",)
 POISON = b'{"price": "\xff\xfe\x00 no decoder accepts this \x80'
 TRADES = BY_NAME["market.trades"]
 TOLD_EVERY_S = 10.0
-PLAIN_PATIENCE_S = 30.0
+PLAIN_PATIENCE_S = 25.0
 """How much longer than the sinks the plain script may take to come to the end of the log."""
 
 
