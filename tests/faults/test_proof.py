@@ -85,9 +85,3 @@ def test_proof_that_is_stopped_leaves_no_process(tmp_path: Path) -> None:
     while any(process.is_running() for process in started) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert [process for process in started if process.is_running()] == []
-
-
-def test_proof_is_of_apache_kafka_alone(tmp_path: Path) -> None:
-    done = run("prove", folder=tmp_path, LOCAL_KAFKA="noida")
-    assert done.returncode == 2, done.stderr
-    assert "Apache Kafka" in done.stderr

@@ -31,7 +31,7 @@ from coinstream.cli.plain_script import PlainScript
 from coinstream.cli.prove_table import print_summary
 from coinstream.cli.servers import tell
 from coinstream.cli.stack import SINKS, Stack, check_running, described, end
-from coinstream.errors import FatalError, SettingsError, TransientError
+from coinstream.errors import FatalError, TransientError
 from coinstream.messages import BY_NAME
 
 if TYPE_CHECKING:
@@ -107,8 +107,6 @@ def prove(
     telemetry.configure_logging(level="warning")
     faults = tuple(fault or DEFAULT_FAULTS)
     parse_faults(faults)  # what cannot be read is said before anything is started
-    if settings.local_kafka == "noida":
-        raise SettingsError("COINSTREAM_LOCAL_KAFKA", "noida", "the proof is of Apache Kafka")
     # SIGTERM unwinds everything as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = Plan(seconds, rate, seed, faults, tuple(shlex.split(beside or "")))
