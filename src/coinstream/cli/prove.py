@@ -44,6 +44,8 @@ FOLDER = "prove"
 """Within the data folder: servers of its own, so that no demo's log ever holds the poison."""
 ALONE = "postgresql-alone"
 OUTAGE_S = 15.0
+BACK_S = 2.0
+"""What PostgreSQL is given to stop and to start."""
 LEAST_SECONDS = 30.0
 DEFAULT_FAULTS = ("drop=0.02",)
 POISON = b'{"price": "\xff\xfe\x00 no decoder accepts this \x80'
@@ -65,9 +67,9 @@ class Schedule:
     def draw(cls, seed: int, seconds: float) -> Schedule:
         """Draw the moments: kills first, then the outage, the poison last, for the plain script ends by it."""
         chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
-        kills = {name: chance.uniform(0.10, 0.33) * seconds for name in (*SINKS, PlainScript.name)}
-        outage = chance.uniform(0.35, 0.45) * seconds
-        return cls(kills, outage, max(chance.uniform(0.80, 0.90) * seconds, outage + OUTAGE_S))
+        kills = {name: chance.uniform(0.10, 0.30) * seconds for name in (*SINKS, PlainScript.name)}
+        outage = chance.uniform(0.33, 0.40) * seconds
+        return cls(kills, outage, max(chance.uniform(0.80, 0.90) * seconds, outage + OUTAGE_S + BACK_S))
 
 
 @dataclass(frozen=True, slots=True)
