@@ -86,7 +86,7 @@ class Plan:
 def prove(
     seconds: Annotated[
         float, typer.Option(min=LEAST_SECONDS, max=3600, help="of feed; servers and proof come on top")
-    ] = 70,
+    ] = 60,
     rate: Annotated[float, typer.Option(min=1, max=200_000, help="the simulator's market events a second")] = 2000,
     seed: Annotated[int, typer.Option(help="decides the market and the moments of the faults")] = 1,
     fault: Annotated[
