@@ -70,16 +70,18 @@ def main() -> None:
         group_id="plain-script",
         auto_offset_reset="earliest",
         enable_auto_commit=True,
-        value_deserializer=lambda value: json.loads(value.decode("utf-8")),
+        # By the library's default a script that was killed waits 45 s for itself to leave the group.
+        session_timeout_ms=10_000,
     )
     print("reading", flush=True)
     for message in consumer:
+        trade = json.loads(message.value)
         try:
-            insert(connection, message.value)
+            insert(connection, trade)
         except psycopg.OperationalError as error:
             print("the database is gone, connecting again:", error, flush=True)
             connection = connect()
-            insert(connection, message.value)
+            insert(connection, trade)
 
 
 if __name__ == "__main__":

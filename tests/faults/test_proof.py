@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from coinstream.local_servers.processes import Identity
 from command_line import PROGRAM, run
 
 # A script beside that copies the first trades twice and gives up: what it does must show in its figures, and
@@ -37,7 +38,7 @@ raise SystemExit("enough")
 def test_proof_finds_nothing_lost_nothing_doubled_and_every_hole_named(tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text(BESIDE)
     beside = f"{sys.executable} beside.py"
-    options = ("--seconds", "30", "--rate", "300", "--seed", "7", "--fault", "drop=0.02")
+    options = ("--seconds", "30", "--rate", "300", "--seed", "7", "--fault", "drop=0.1")
     done = run("prove", "--beside", beside, *options, "--json", folder=tmp_path, timeout_s=200)
     assert done.returncode == 0, done.stderr
     summary: dict[str, Any] = json.loads(done.stdout)
@@ -49,7 +50,7 @@ def test_proof_finds_nothing_lost_nothing_doubled_and_every_hole_named(tmp_path:
     assert summary["coinstream"] == {"postgresql": expected, "mongodb": expected}
     assert summary["poison"] == 1
     plain = summary["plain_script"]
-    assert 100 <= plain["stored"] < summary["sent"]
+    assert 50 <= plain["stored"] < summary["sent"]
     assert plain["lost"] == summary["sent"] - plain["stored"]
     assert plain["doubled"] >= plain["stored"]
     assert plain["ended_by_itself"] in {6, 7}  # five restarts, and perhaps one after it was killed
@@ -76,7 +77,8 @@ def test_proof_that_is_stopped_leaves_no_process(tmp_path: Path) -> None:
         for line in proof.stderr:
             if "feed" in line:
                 break
-        started = psutil.Process(proof.pid).children(recursive=True)
+        children = psutil.Process(proof.pid).children(recursive=True)
+        started = [it for child in children if (it := Identity.of(child.pid)) is not None]
         assert len(started) >= 5
         proof.terminate()
         proof.communicate(timeout=60)
@@ -85,9 +87,3 @@ def test_proof_that_is_stopped_leaves_no_process(tmp_path: Path) -> None:
     while any(process.is_running() for process in started) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert [process for process in started if process.is_running()] == []
-
-
-def test_proof_is_of_apache_kafka_alone(tmp_path: Path) -> None:
-    done = run("prove", folder=tmp_path, LOCAL_KAFKA="noida")
-    assert done.returncode == 2, done.stderr
-    assert "Apache Kafka" in done.stderr

@@ -17,6 +17,8 @@ RESTARTS = 5
 """So often it is started again after it ended by itself, as systemd does before it gives up."""
 RESTART_AFTER_S = 1.0
 LOOK_EVERY_S = 1.0
+STILL_S = 15.0
+"""Longer than a group waits for a member that was killed."""
 
 
 class PlainScript:
@@ -90,14 +92,17 @@ class PlainScript:
             self.start()
 
     def wait_for_end(self, patience_s: float, *, progress: Callable[[str], None]) -> None:
-        """Wait until it stores nothing more, which three looks at its table tell, or no patience is left."""
-        deadline = time.monotonic() + patience_s
+        """Wait until its table has grown no more for `STILL_S`, or it has given up, or no patience is left."""
         progress(f"waiting for the {self.name}, {patience_s:.0f} s at most")
-        alike, before = 0, -1
-        while alike < 3 and time.monotonic() < deadline:
+        began_s = grown_s = time.monotonic()
+        stored = 0
+        while (now_s := time.monotonic()) - began_s < patience_s and now_s - grown_s < STILL_S:
             self.restart_if_ended()
-            now = sum(self._rows().values())
-            alike, before = (alike + 1 if now == before else 0), now
+            if self._ended_s is not None and self._ended_by_itself > RESTARTS:
+                return
+            rows = sum(self._rows().values())
+            if rows != stored:
+                stored, grown_s = rows, now_s
             time.sleep(LOOK_EVERY_S)
 
     def figures(self, sent: Collection[tuple[str, str]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from confluent_kafka import Producer as Client
 from confluent_kafka import TopicPartition
 
 from coinstream.errors import FatalError
-from coinstream.kafka import end_offsets, read_range, start_offsets
+from coinstream.kafka import end_offsets, offsets_at_time, partition_of, publish_foreign, read_range, start_offsets
 from coinstream.messages import BY_NAME, LogPosition, Partition, Trade, decode
 
 TRADES = BY_NAME["market.trades"]
@@ -98,3 +98,29 @@ def test_positions_carry_the_topic_id(bootstrap, product, prefix):
         LogPosition(prefix + TRADES.name, *found, 0, 0)
         in start_offsets(bootstrap, [TRADES], topic_prefix=prefix).values()
     )
+
+
+def test_offsets_at_a_time_are_of_the_first_records_not_before_it(bootstrap, prefix):
+    client = Client({"bootstrap.servers": bootstrap})
+    for time_ms in (1_700_000_001_000, 1_700_000_002_000, 1_700_000_003_000):
+        client.produce(prefix + TRADES.name, b"{}", partition=5, timestamp=time_ms)
+    client.flush(20)
+    partition = Partition(prefix + TRADES.name, 5)
+
+    def at(time_us):
+        return offsets_at_time(bootstrap, TRADES, time_us, topic_prefix=prefix)[partition].next_offset
+
+    assert at(0) == 0
+    assert at(1_700_000_002_000_000) == 1
+    assert at(1_700_000_002_001_000) == 2
+    assert at(1_800_000_000_000_000) == 3  # the end: nothing is so late
+
+
+def test_foreign_record_stands_where_it_is_said_to_and_where_its_key_belongs(bootstrap, prefix):
+    for key in (b"coinbase:BTC-USD", b"x", b"poison", b"coinbase:ETH-USD"):
+        partition, offset = publish_foreign(bootstrap, TRADES, key=key, value=b"\xff" + key, topic_prefix=prefix)
+        assert partition == Partition(prefix + TRADES.name, partition_of(key, TRADES.partitions))
+        start = start_offsets(bootstrap, [TRADES], topic_prefix=prefix)[partition]
+        end = end_offsets(bootstrap, [TRADES], topic_prefix=prefix)[partition]
+        read = list(read_range(bootstrap, {partition: start}, {partition: end}, topic_prefix=prefix))
+        assert (read[-1].offsets[-1], read[-1].values[-1], read[-1].keys[-1]) == (offset, b"\xff" + key, key)

@@ -161,3 +161,42 @@ def test_every_table_and_column_of_the_market_says_what_it_is(database: Database
         "AND col_description(c.oid, a.attnum) IS NULL"
     )
     assert {column for _, column in rows} <= obvious
+
+
+def test_trade_is_found_by_its_id_alone_with_the_time_of_its_commit(
+    writer: PostgresWriter, reader: PostgresReader, log: Log, database: Database
+) -> None:
+    ((before,),) = database.rows("SELECT (extract(epoch FROM now()) * 1000000)::bigint")
+    writer.write([log.batch(a_trade("1002"), a_trade("1003"))], Refusals())
+    (row,) = reader.trade("coinbase", "BTC-USD", "1002")
+    assert (row.price, row.size, row.aggressor_side) == (Decimal("58012.31"), Decimal("0.5"), "buy")
+    assert (row.event_time_us, row.received_time_us, row.day) == (NOW_US, NOW_US + 50_123, day_of(NOW_US))
+    ((tracked, now),) = database.rows(
+        "SELECT current_setting('track_commit_timestamp'), (extract(epoch FROM now()) * 1000000)::bigint"
+    )
+    if tracked == "on":
+        assert row.committed_time_us is not None
+        assert before <= row.committed_time_us <= now
+    else:
+        assert row.committed_time_us is None
+    assert reader.trade("coinbase", "ETH-USD", "1002") == []
+
+
+def test_neighbours_of_an_absent_id_are_the_nearest_of_its_length(
+    writer: PostgresWriter, reader: PostgresReader, log: Log
+) -> None:
+    ids = ("999", "1001", "1002", "1005", "10000")
+    writer.write([log.batch(*(a_trade(it, event_time_us=NOW_US + int(it)) for it in ids))], Refusals())
+    assert reader.neighbours("coinbase", "BTC-USD", "1003") == [("1002", NOW_US + 1002), ("1005", NOW_US + 1005)]
+    assert reader.neighbours("coinbase", "BTC-USD", "1000") == [("1001", NOW_US + 1001)]
+    assert reader.neighbours("coinbase", "ETH-USD", "1003") == []
+
+
+def test_rows_of_any_table_are_tallied_by_columns(database: Database, reader: PostgresReader) -> None:
+    database.execute("CREATE TABLE public.theirs (symbol text, number int)")
+    database.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
+    database.execute("GRANT SELECT ON public.theirs TO PUBLIC")
+    database.execute("INSERT INTO public.theirs VALUES ('a', 1), ('a', 1), ('b', 2)")
+    assert reader.tally("public.theirs", ("symbol", "number")) == {("a", "1"): 2, ("b", "2"): 1}
+    with pytest.raises(FatalError):
+        reader.tally("public.nobodys", ("symbol",))
