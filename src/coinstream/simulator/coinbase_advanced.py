@@ -106,7 +106,7 @@ def envelope(channel: str, *, time_ns: int, sequence: int, events: str) -> bytes
     Args:
         channel: The name messages carry (``l2_data``, not ``level2``).
         time_ns: When the server sends it.
-        sequence: From 0, one more for each message of the connection whatever its channel.
+        sequence: One more for each message of the connection whatever its channel.
         events: JSON objects, separated by commas.
     """
     head = f'{{"channel":"{channel}","client_id":"","timestamp":"{time_text(time_ns)}","sequence_num":{sequence},'

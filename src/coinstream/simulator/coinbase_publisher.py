@@ -23,13 +23,17 @@ _SUBSCRIBE_TIMEOUT_S = 5.0  # the venue's
 
 
 class CoinbaseSession:
-    """One client's connection: its subscriptions and its sequence."""
+    """One client's connection: its subscriptions and its sequence.
+
+    The venue counts from 0; here the count begins at the run's start time in microseconds, so that no two
+    runs share a quote's or a book's sequence.
+    """
 
     def __init__(self, publisher: "CoinbasePublisher", outlet: Outlet, skip: Skip) -> None:
         self._publisher = publisher
         self._outlet = outlet
         self._skip = skip
-        self._sequence = 0
+        self._sequence = publisher.schedule.start_time_us
         self.subscriptions: dict[str, dict[str, None]] = {}  # channel: its products, in the order asked for
 
     @property

@@ -33,13 +33,13 @@ class Schedule:
         self.elapsed_ns = 0
         self.events_published = 0
         self.events_skipped = 0
-        self._start_time_us = start_time_us
+        self.start_time_us = start_time_us
         self._rate = rate
 
     @property
     def time_ns(self) -> int:
         """The time of the last call to `advance`, in nanoseconds since 1970, UTC."""
-        return self._start_time_us * 1000 + self.elapsed_ns
+        return self.start_time_us * 1000 + self.elapsed_ns
 
     @property
     def time_us(self) -> int:
@@ -63,6 +63,6 @@ class Schedule:
         due = min(due, done + max(int(self._rate * _BURST_S), 1))
         self.events_published += due - done
         return [
-            self.market.step(self._start_time_us + int(number * 1_000_000 / self._rate))
+            self.market.step(self.start_time_us + int(number * 1_000_000 / self._rate))
             for number in range(done + 1, due + 1)
         ]

@@ -115,7 +115,7 @@ def test_folded_book_equals_the_snapshot_of_a_second_subscription() -> None:
     run(scenario)
 
 
-def test_sequence_is_contiguous_from_0_over_all_channels_of_a_connection() -> None:
+def test_sequence_is_contiguous_from_the_start_time_over_all_channels_of_a_connection() -> None:
     async def scenario() -> None:
         async with exchange(rate=500) as addresses:
             first, second = await connect(addresses.websocket_url), await connect(addresses.websocket_url)
@@ -126,7 +126,7 @@ def test_sequence_is_contiguous_from_0_over_all_channels_of_a_connection() -> No
             await until(lambda: sum(b'"heartbeats","client_id"' in frame for frame in first.frames) == 2)
             for client in (first, second):
                 sequences = [message["sequence_num"] for message in client.messages()]
-                assert sequences == list(range(len(sequences)))
+                assert sequences == list(range(START_TIME_US, START_TIME_US + len(sequences)))
             channels = {message["channel"] for message in first.messages()}
             assert channels == {"l2_data", "market_trades", "ticker", "heartbeats", "subscriptions"}
             traded = {
@@ -175,7 +175,7 @@ def test_bad_requests_are_answered_and_the_connection_lives_on() -> None:
             first, second, third = client.messages()[:3]
             assert first == {"type": "error", "message": "failed to parse message"}
             assert second["message"] == "failure to subscribe: NOPE-USD is not a valid product"
-            assert (third["channel"], third["sequence_num"]) == ("subscriptions", 0)
+            assert (third["channel"], third["sequence_num"]) == ("subscriptions", START_TIME_US)
 
     run(scenario)
 
@@ -249,7 +249,7 @@ def test_client_that_reads_nothing_is_disconnected_and_others_miss_nothing() -> 
                 lambda: sum(b'"heartbeats","client_id"' in frame for frame in healthy.frames) >= 7, timeout_s=30
             )
             sequences = [message["sequence_num"] for message in healthy.messages()]
-            assert sequences == list(range(len(sequences)))
+            assert sequences == list(range(START_TIME_US, START_TIME_US + len(sequences)))
             reader._transport.resume_reading()
             with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
                 await asyncio.wait_for(reader.readexactly(10**9), timeout=20)  # ends, because the server hung up
@@ -284,7 +284,7 @@ def test_twenty_thousand_events_a_second_are_kept_up_for_three_seconds() -> None
             newest = max(trade["time"].rstrip("Z") for trade in trades)  # without the Z, shorter fractions sort right
             assert newest <= messages[-1]["timestamp"].rstrip("Z")
             sequences = [message["sequence_num"] for message in messages]
-            assert sequences == list(range(len(sequences)))
+            assert sequences == list(range(START_TIME_US, START_TIME_US + len(sequences)))
 
     run(scenario)
 
