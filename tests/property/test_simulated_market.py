@@ -160,7 +160,7 @@ def test_snapshot_and_updates_fold_to_the_servers_own_book(seed: int, symbols: l
         for name, side in (("bid", instrument.book.bids), ("offer", instrument.book.asks)):
             expected = {product.price_text(ticks): product.size_text(lots) for ticks, lots in side.levels()}
             assert books[symbol][name] == expected
-    assert sequences == list(range(len(sequences)))
+    assert sequences == list(range(START_TIME_US, START_TIME_US + len(sequences)))
 
 
 @settings(deadline=None)

@@ -48,6 +48,7 @@ class PlainScript:
         self._ended_by_itself = 0
         self._ended_s: float | None = None
         self._last_words = ""
+        self._waited_s = 0.0
 
     def start(self) -> None:
         """Start it, the first time or again."""
@@ -85,7 +86,7 @@ class PlainScript:
             self._ended_by_itself += 1
             lines = self._process.plan.log.read_text(errors="replace").strip().splitlines()
             self._last_words = next((line for line in reversed(lines) if not line.startswith("supervisor:")), "")
-        if self._ended_s is None or self._ended_by_itself > RESTARTS:
+        if self._ended_s is None or self._has_given_up:
             return
         if time.monotonic() - self._ended_s >= RESTART_AFTER_S:
             self.stop()
@@ -94,16 +95,20 @@ class PlainScript:
     def wait_for_end(self, patience_s: float, *, progress: Callable[[str], None]) -> None:
         """Wait until its table has grown no more for `STILL_S`, or it has given up, or no patience is left."""
         progress(f"waiting for the {self.name}, {patience_s:.0f} s at most")
-        began_s = grown_s = time.monotonic()
+        began_s = grown_s = now_s = time.monotonic()
         stored = 0
-        while (now_s := time.monotonic()) - began_s < patience_s and now_s - grown_s < STILL_S:
+        while now_s - began_s < patience_s and now_s - grown_s < STILL_S and not self._has_given_up:
             self.restart_if_ended()
-            if self._ended_s is not None and self._ended_by_itself > RESTARTS:
-                return
             rows = sum(self._rows().values())
             if rows != stored:
                 stored, grown_s = rows, now_s
             time.sleep(LOOK_EVERY_S)
+            now_s = time.monotonic()
+        self._waited_s = now_s - began_s
+
+    @property
+    def _has_given_up(self) -> bool:
+        return self._ended_s is not None and self._ended_by_itself > RESTARTS
 
     def figures(self, sent: Collection[tuple[str, str]]) -> dict[str, Any]:
         """Count what it made of the trades that were sent.
@@ -120,6 +125,7 @@ class PlainScript:
             "dead_lettered": 0,
             "ended_by_itself": self._ended_by_itself,
             "last_words": self._last_words,
+            "waited_s": round(self._waited_s),
         }
 
     def _rows(self) -> Mapping[tuple[str, ...], int]:

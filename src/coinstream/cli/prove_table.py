@@ -25,6 +25,8 @@ def print_summary(summary: dict[str, Any]) -> None:
         ", ".join(f"{it['name']} {it['version']}{' (stand-in)' if it['stand_in'] else ''}" for it in servers.values()),
     ]
     plain = summary["plain_script"]
+    if plain:
+        lines.append(f"lost by the plain script is what it had not stored {plain['waited_s']} s after the sinks had")
     if plain and plain["ended_by_itself"]:
         lines.append(f"the plain script ended by itself {plain['ended_by_itself']} times: {plain['last_words']}")
     for line in lines:

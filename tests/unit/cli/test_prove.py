@@ -26,7 +26,7 @@ def summary(**changed: Any) -> dict[str, Any]:
         "holes": {"in_truth": 7, "trades_missed": 90, "named": 7, "unnamed": [], "minutes": {"gap": 14}},
         "frames": {"sent": 12_345, "drop": 120},
         "plain_script": {"stored": 400, "lost": 600, "doubled": 30, "dead_lettered": 0}
-        | {"ended_by_itself": 6, "last_words": "UnicodeDecodeError: 'utf-8'"},
+        | {"ended_by_itself": 6, "last_words": "UnicodeDecodeError: 'utf-8'", "waited_s": 25},
         "faults": [{"at_s": 9.5, "what": "sink-postgres: SIGKILL, started again"}],
         "disagreements": [],
         "servers": servers,
@@ -60,6 +60,7 @@ def test_table_has_both_stores_beside_the_plain_script(capsys: pytest.CaptureFix
     assert rows["dead-lettered, bytes kept"] == ["1", "1", "0"]
     assert rows["named by coverage"] == ["7", "7", "0"]
     assert "drop 120" in told
+    assert "25 s after the sinks" in told
     assert "6 times: UnicodeDecodeError" in told
     assert "lost nothing" in told
 

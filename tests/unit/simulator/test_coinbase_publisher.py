@@ -45,9 +45,9 @@ def test_snapshot_comes_before_the_subscriptions_answer_and_both_are_counted() -
     client.request("subscribe", "heartbeats")
     messages = client.take()
     assert [(message["channel"], message["sequence_num"]) for message in messages] == [
-        ("l2_data", 0),
-        ("subscriptions", 1),
-        ("subscriptions", 2),
+        ("l2_data", START_TIME_US),
+        ("subscriptions", START_TIME_US + 1),
+        ("subscriptions", START_TIME_US + 2),
     ]
     assert messages[0]["events"][0]["type"] == "snapshot"
     assert messages[1]["events"] == [{"subscriptions": {"level2": ["ETH-USD"]}}]
