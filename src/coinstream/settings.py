@@ -204,6 +204,13 @@ def _as_user(url: str, user: str, password: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{host}"))
 
 
+def without_password(url: str) -> str:
+    """Return an address as it may be shown: the user without the password."""
+    parts = urlsplit(url)
+    login, at, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{login.partition(':')[0]}{at}{host}"))
+
+
 def passwords_of(*urls: str) -> dict[str, str]:
     """Return each role's password as its address has it: what `stores migrate` gives the role.
 

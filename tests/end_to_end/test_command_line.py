@@ -64,4 +64,4 @@ def test_a_mistake_is_one_line_that_names_it(
 
 def test_status_of_no_servers_is_an_empty_list(tmp_path: Path) -> None:
     done = run("local", "status", "--json", folder=tmp_path)
-    assert json.loads(done.stdout) == {"servers": []}
+    assert json.loads(done.stdout) == {"servers": [], "readers": {}}
