@@ -54,6 +54,9 @@ def test_normalise_reads_gzip_and_both_dialects_in_one_run(tmp_path: Path) -> No
         (["demo", "--replay", "absent"], {}, 2, ["--replay", "absent"]),
         (["prove", "--fault", "flood=1"], {}, 2, ["--fault", "flood", "drop"]),
         (["trace", "v", "BTC-USD", "1"], {}, 1, ["COINSTREAM_KAFKA_BOOTSTRAP", "coinstream local up"]),
+        (["dead-letters", "list", "--topic", "nope"], {}, 2, ["--topic", "nope", "no such topic", "market.trades"]),
+        (["dead-letters", "show", "nope/0/0"], {}, 2, ["nope/0/0", "no such topic", "market.frames"]),
+        (["dead-letters", "show", "7"], {}, 2, ["LETTER", "TOPIC/PARTITION/OFFSET"]),
         (["local", "status"], {}, 0, ["no local servers", "coinstream local up"]),
     ],
 )
