@@ -50,7 +50,7 @@ def test_option_wins_over_variable_and_variable_over_file(monkeypatch: pytest.Mo
         ("DATA_FOLDER", "", "path of a folder"),
         ("LOCAL_POSTGRES_BIN", "", "path of a folder"),
         ("LOCAL_POSTGRES_BIN", "/nonexistent", "PostgreSQL 15 or later"),
-        ("TYPO", "hidden", "no such setting; the nearest is COINSTREAM_TOPIC_PREFIX"),
+        ("TYPO", "hidden", "no such setting; the nearest is COINSTREAM_"),
         ("POSTGRES_SINK", "hidden", "no such setting; the nearest is COINSTREAM_POSTGRES_SINK_URL"),
         ("SYMBOL", "hidden", "no such setting; the nearest is COINSTREAM_SYMBOLS"),
         ("TOPIC_PREFIX", "a b", "pattern"),
