@@ -43,7 +43,7 @@ def test_second_up_finds_them_running_and_status_says_how_to_read_them(tmp_path:
     assert [server["pid"] for server in shown["servers"]] == pids
     with psycopg.connect(shown["readers"]["postgresql"]) as connection:
         assert connection.execute("SELECT count(*) FROM market.trades").fetchone() == (0,)
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             connection.execute("DELETE FROM market.trades")
     client: pymongo.MongoClient[dict[str, object]] = pymongo.MongoClient(shown["readers"]["mongodb"])
     with client:
