@@ -7,11 +7,14 @@ settings by its name, `COINSTREAM_<VENUE>_WEBSOCKET_URL` and `COINSTREAM_<VENUE>
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, create_model
 from pydantic_settings import (
@@ -28,6 +31,9 @@ from coinstream.errors import FatalError, SettingsError
 
 PREFIX = "COINSTREAM_"
 FILE = "coinstream.toml"
+OF_TESTS = re.compile(rf"{PREFIX}(TEST_\w+|SOAK_S)", re.ASCII)
+"""Variables that only the test suite reads."""
+_is_symbol = re.compile(r"[^\s,;:/|-]+(-[^\s,;:/|-]+)+").fullmatch
 
 
 def _split(value: object) -> object:
@@ -35,13 +41,41 @@ def _split(value: object) -> object:
 
 
 def _address_of(*schemes: str) -> AfterValidator:
+    allowed = "an address that begins with " + " or ".join(f"{scheme}://" for scheme in schemes) + " and names a host"
+
     def check(value: Any) -> Any:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if text is not None and urlsplit(text).scheme not in schemes:
-            raise ValueError("an address that begins with " + " or ".join(f"{scheme}://" for scheme in schemes))
+        if text is not None and not (urlsplit(text).scheme in schemes and _names_host(text)):
+            raise ValueError(allowed)
         return value
 
     return AfterValidator(check)
+
+
+def _names_host(url: str) -> bool:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2].partition(":")[0]
+    # PostgreSQL takes the folder of its socket as a parameter.
+    return bool(host) or bool(parse_qs(parts.query).get("host"))
+
+
+def _path(value: object) -> object:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("the path of a folder")  # "" would be the folder that we happen to stand in
+    return value
+
+
+def _has_programs(folder: Path | None) -> Path | None:
+    missing = local_servers.missing_programs(folder) if folder is not None else ()
+    if missing:
+        raise ValueError(f"the bin folder of a PostgreSQL 15 or later; there is no {', '.join(missing)} in it")
+    return folder
+
+
+def _symbol(text: str) -> str:
+    if not _is_symbol(text):
+        raise ValueError("symbols as BASE-QUOTE, with commas between them")
+    return text
 
 
 PostgresUrl = Annotated[SecretStr | None, _address_of("postgresql", "postgres")]
@@ -55,9 +89,13 @@ class _Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file=FILE, extra="forbid", frozen=True)
 
-    data_folder: Path = Field(Path(".coinstream"), description="where the local servers keep their data")
+    data_folder: Annotated[Path, BeforeValidator(_path)] = Field(
+        Path(".coinstream"), description="where the local servers keep their data"
+    )
     local_kafka: Literal["auto", "apache", "noida"] = Field("auto", description="which broker runs locally")
-    local_postgres_bin: Path | None = Field(None, description="another folder of PostgreSQL's programs")
+    local_postgres_bin: Annotated[Path | None, BeforeValidator(_path), AfterValidator(_has_programs)] = Field(
+        None, description="another folder of PostgreSQL's programs"
+    )
 
     kafka_bootstrap: str | None = Field(None, description="host:port of Kafka, several with commas")
     topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]*$", description="goes before every topic's name")
@@ -70,7 +108,7 @@ class _Settings(BaseSettings):
     mongodb_reader_url: MongoUrl = Field(None, description="user coinstream_mongo_reader")
     mongodb_database: str = Field("coinstream", pattern=r"^[A-Za-z0-9_-]{1,38}$", description="its database")
 
-    symbols: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+    symbols: Annotated[tuple[Annotated[str, AfterValidator(_symbol)], ...], NoDecode, BeforeValidator(_split)] = Field(
         ("BTC-USD", "ETH-USD", "SOL-USD", "XRP-USD", "DOGE-USD", "LTC-USD", "ADA-USD"),
         min_length=1,
         description="BASE-QUOTE, with commas",
@@ -121,8 +159,10 @@ def load(**given: object) -> Settings:
     """Return the settings; ``given`` are a command's own options, ``None`` where not used.
 
     Raises:
-        SettingsError: A value cannot be used; the setting, the value and what is allowed are named.
+        SettingsError: A value cannot be used; the setting, the value and what is allowed are named. Or there is
+            no such setting: a misspelt one that is passed over would run the process on other servers or symbols.
     """
+    _hold_to_table(os.environ)
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
@@ -130,11 +170,27 @@ def load(**given: object) -> Settings:
         field = str(first["loc"][0])
         name = f"--{field.replace('_', '-')}" if given.get(field) is not None else PREFIX + field.upper()
         if first["type"] == "extra_forbidden":
-            raise SettingsError(f"{FILE}: {field}", first["input"], "there is no such setting") from None
+            raise SettingsError(f"{FILE}: {field}", "…", _no_such(field)) from None
         shown = re.sub(r"//[^@/]*@", "//…@", str(first["input"]))  # never a password, on a screen or in a log
         raise SettingsError(name, shown, first["msg"].removeprefix("Value error, ")) from None
     except ValueError as error:  # the file is no TOML
         raise SettingsError(FILE, "…", f"not readable as TOML ({error})") from None
+
+
+def _hold_to_table(variables: Mapping[str, str]) -> None:
+    """Raise `SettingsError` for a variable of ours that is no setting; its value may be a password."""
+    for variable in variables:
+        name = variable.upper()
+        if name.startswith(PREFIX) and not OF_TESTS.fullmatch(name):
+            field = name.removeprefix(PREFIX).lower()
+            if field not in Settings.model_fields:
+                raise SettingsError(variable, "…", _no_such(field, prefix=PREFIX))
+
+
+def _no_such(field: str, *, prefix: str = "") -> str:
+    nearest = get_close_matches(field.lower(), Settings.model_fields, n=1, cutoff=0.0)[0]
+    spelt = prefix + nearest.upper() if prefix else nearest
+    return f"there is no such setting; the nearest is {spelt}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +258,13 @@ def _as_user(url: str, user: str, password: str) -> str:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{host}"))
+
+
+def without_password(url: str) -> str:
+    """Return an address as it may be shown: the user without the password."""
+    parts = urlsplit(url)
+    login, at, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{login.partition(':')[0]}{at}{host}"))
 
 
 def passwords_of(*urls: str) -> dict[str, str]:

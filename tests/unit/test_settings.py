@@ -39,7 +39,20 @@ def test_option_wins_over_variable_and_variable_over_file(monkeypatch: pytest.Mo
         ("COINGECKO_URL", "ftp://x", "http:// or https://"),
         ("BINANCE_FUTURES_REST_URL", "wss://x", "http:// or https://"),
         ("COINBASE_WEBSOCKET_URL", "http://x", "ws:// or wss://"),
+        ("COINBASE_WEBSOCKET_URL", "ws://", "names a host"),
+        ("COINBASE_REST_URL", "http://:80", "names a host"),
+        ("POSTGRES_ADMIN_URL", "postgresql://", "names a host"),
+        ("POSTGRES_ADMIN_URL", "postgresql://u:p@/x", "names a host"),
+        ("MONGODB_SINK_URL", "mongodb:///x", "names a host"),
         ("SYMBOLS", "", "at least 1 item"),
+        ("SYMBOLS", "BTCUSD,;;", "BASE-QUOTE"),
+        ("SYMBOLS", "BTC-USD,ETH-", "BASE-QUOTE"),
+        ("DATA_FOLDER", "", "path of a folder"),
+        ("LOCAL_POSTGRES_BIN", "", "path of a folder"),
+        ("LOCAL_POSTGRES_BIN", "/nonexistent", "PostgreSQL 15 or later"),
+        ("TYPO", "hidden", "no such setting; the nearest is COINSTREAM_"),
+        ("POSTGRES_SINK", "hidden", "no such setting; the nearest is COINSTREAM_POSTGRES_SINK_URL"),
+        ("SYMBOL", "hidden", "no such setting; the nearest is COINSTREAM_SYMBOLS"),
         ("TOPIC_PREFIX", "a b", "pattern"),
     ],
 )
@@ -52,6 +65,23 @@ def test_mistake_names_setting_value_and_what_is_allowed(
     assert mistake.value.setting == f"COINSTREAM_{name}"
     assert allowed in str(mistake.value)
     assert "\n" not in str(mistake.value)
+    assert "hidden" not in str(mistake.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TEST_KAFKA", "127.0.0.1:9092"),
+        ("SOAK_S", "600"),
+        ("SYMBOLS", "btc-usd, 1000SHIB-USDT-PERP,BTC-USDT-210924,币安人生-USDT"),
+        ("POSTGRES_READER_URL", "postgresql:///coinstream?host=/run/postgresql"),
+        ("POSTGRES_READER_URL", "postgresql://u:p%40@[::1]:5432/x"),
+        ("MONGODB_READER_URL", "mongodb://u:p@a:1,b:2/?replicaSet=r"),
+    ],
+)
+def test_what_can_be_used_is_not_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"COINSTREAM_{name}", value)
+    load()
 
 
 def test_unknown_setting_of_the_file_is_named() -> None:

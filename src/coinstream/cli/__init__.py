@@ -6,62 +6,23 @@ by Ctrl-C before it could finish.
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated, NoReturn
-
-import typer
-
-from coinstream.cli import dead_letters, demo, processes, prove, recordings, servers, trace
-from coinstream.cli.workers import stop_with_stdin
-from coinstream.errors import CoinstreamError, SettingsError
-
-app = typer.Typer(
-    name="coinstream",
-    help="Cryptocurrency market and user data: exchanges to Kafka to PostgreSQL and MongoDB, without loss.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-
-
-@app.callback()
-def _before_any_command(
-    with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", hidden=True)] = False,
-) -> None:
-    if with_stdin:
-        stop_with_stdin()
-
-
-app.command("demo")(demo.demo)
-app.command("prove")(prove.prove)
-app.add_typer(servers.local, name="local")
-app.add_typer(servers.topics, name="topics")
-app.add_typer(servers.stores, name="stores")
-app.command("ingest")(processes.ingest)
-app.add_typer(processes.sink, name="sink")
-app.add_typer(processes.simulate, name="simulate")
-app.command("normalise")(recordings.normalise)
-app.command("trace")(trace.trace)
-app.add_typer(dead_letters.dead_letters, name="dead-letters")
+import os
+import signal
+from types import FrameType
+from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Run the command line; errors made on purpose are one line, others a traceback."""
-    try:
-        app(standalone_mode=True)
-    except SettingsError as error:
-        _fail(error, 2)
-    except CoinstreamError as error:
-        _fail(error, 1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our stdout (head, less) has gone; nothing is wrong with us.
-        sys.stderr.close()
-        sys.exit(0)
-    sys.exit(0)
+    """Run the command line."""
+    # The imports take a moment, in which Ctrl-C would be a traceback out of some library. Nothing is begun yet.
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+    from coinstream.cli.commands import run
+
+    signal.signal(signal.SIGINT, usual)
+    run()
 
 
-def _fail(error: CoinstreamError, status: int) -> NoReturn:
-    sys.stderr.write(f"coinstream: {error}\n")
-    sys.exit(status)
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    os._exit(130)

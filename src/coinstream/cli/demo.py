@@ -12,10 +12,9 @@ The steps, in order:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
-import socket
-import ssl
 import sys
 import threading
 import time
@@ -29,19 +28,22 @@ import typer
 
 from coinstream import local_servers, telemetry
 from coinstream import settings as settings_room
+from coinstream.adapters import dialects_of_venue
+from coinstream.cli.alone import alone_in
 from coinstream.cli.demo_table import DemoTable, Figures, scrape
+from coinstream.cli.processes import DEFAULT_VENUE
 from coinstream.cli.servers import tell
-from coinstream.cli.signals import stop_on_signals
+from coinstream.cli.signals import StoppedError, stop_on_signals
 from coinstream.cli.stack import SINKS, Stack, check_running, described, end
 from coinstream.cli.workers import Child
-from coinstream.errors import SettingsError, TransientError
+from coinstream.errors import CoinstreamError, SettingsError, TransientError
 
 if TYPE_CHECKING:
     from coinstream.local_servers import LocalServers
-    from coinstream.operations import Comparison, Lag
+    from coinstream.operations import Baseline, Comparison, Lag
     from coinstream.settings import Settings
 
-LIVE_HOST = "advanced-trade-ws.coinbase.com"
+STOPPED = "stopped before the feed began"
 LIVE_TRY_S = 5.0
 UNATTENDED_S = 60.0
 
@@ -94,6 +96,7 @@ def demo(
     plan = Plan(source, recordings, duration, as_json, rate, seed)
     stop = stop_on_signals()
     with ExitStack() as cleanup:
+        cleanup.enter_context(alone_in(settings.data_folder, "demo"))
         summary = Demo(settings, plan, stop, cleanup).run()
     if as_json:
         print(json.dumps(summary, indent=2))
@@ -113,15 +116,20 @@ class Demo:
         self._cleanup = cleanup
 
     def run(self) -> dict[str, Any]:
-        """Go through the steps of the module's docstring and return the summary."""
-        servers = self._servers()
-        self._stack = stack = Stack(self._settings, settings_room.local_addresses(servers), self._cleanup)
-        stack.prepare()
-        stack.start_sinks()
-        lag = stack.lag()
-        baseline = stack.baseline(lag, longest_run_s=self._plan.duration_s or 3600.0)
+        """Go through the steps of the module's docstring and return the summary.
+
+        Raises:
+            StoppedError: It was told to stop before the feed began.
+        """
+        try:
+            servers, lag, baseline = self._set_up()
+            source, feeds = self._start_feeds()
+        except CoinstreamError:
+            if self._stop.is_set():  # whatever failed then: nobody waits for it any more
+                raise StoppedError(STOPPED) from None
+            raise
+        stack = self._stack
         began = time.monotonic()
-        source, feeds = self._start_feeds()
         self._watch(feeds, [*stack.sinks.values(), *feeds], lag, source)
         fed_s = time.monotonic() - began
         end(feeds)
@@ -134,6 +142,23 @@ class Demo:
             "duration_s": round(fed_s, 1),
         }
 
+    def _set_up(self) -> tuple[LocalServers, Lag, Baseline]:
+        """Do all that comes before the feed; a stop is heard between the steps and in the waits."""
+        servers = self._servers()
+        self._go_on()
+        self._stack = stack = Stack(self._settings, settings_room.local_addresses(servers), self._cleanup)
+        stack.prepare()
+        self._go_on()
+        stack.start_sinks()
+        lag = stack.lag()
+        baseline = stack.baseline(lag, longest_run_s=self._plan.duration_s or 3600.0, stop=self._stop.is_set)
+        self._go_on()
+        return servers, lag, baseline
+
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise StoppedError(STOPPED)
+
     def _servers(self) -> LocalServers:
         folder = self._settings.data_folder
         running = local_servers.find(folder)
@@ -145,6 +170,7 @@ class Demo:
             kafka=self._settings.local_kafka,
             postgres_bin=self._settings.local_postgres_bin,
             progress=tell,
+            cancelled=self._stop.is_set,
         )
         self._cleanup.callback(servers.stop)
         return servers
@@ -159,7 +185,10 @@ class Demo:
             return "replay", [stack.child("ingest", "ingest", "--speed", "max", "--replay", *files)]
         source = self._plan.source
         if source is Source.AUTO:
-            source = Source.LIVE if _live_venue_answers() else Source.SIMULATED
+            url = settings_room.venue_urls(self._settings, DEFAULT_VENUE)[0]
+            answers = venue_answers(url or dialects_of_venue(DEFAULT_VENUE)[0].websocket_url, stop=self._stop)
+            self._go_on()
+            source = Source.LIVE if answers else Source.SIMULATED
         if source is Source.LIVE:
             tell("source: Coinbase, live")
             return "live", [stack.child("ingest", "ingest"), stack.child("poll", "ingest", "--poll")]
@@ -200,27 +229,42 @@ class Demo:
             "new_documents": comparison.new_documents,
             "duplicates": comparison.duplicates,
             "dead_letters": comparison.dead_letters,
+            "unreadable": comparison.unreadable,
             "latency_ms": latency,
             "disagreements": comparison.disagreements,
             "servers": described(servers),
         }
 
 
-def _live_venue_answers() -> bool:
-    """Return whether a TLS connection to the live venue comes about within five seconds."""
-    tell(f"trying {LIVE_HOST} for {LIVE_TRY_S:.0f} s")
-    answered = threading.Event()
+def venue_answers(url: str, *, stop: threading.Event, within_s: float = LIVE_TRY_S) -> bool:
+    """Return whether a WebSocket to a venue comes about in time.
+
+    A whole handshake, for a venue that refuses us by its address or country still answers TCP and TLS.
+    """
+    tell(f"trying {url} for {within_s:g} s")
+    answered, ended = threading.Event(), threading.Event()
 
     def try_it() -> None:
         try:
-            with (
-                socket.create_connection((LIVE_HOST, 443), timeout=LIVE_TRY_S) as plain,
-                ssl.create_default_context().wrap_socket(plain, server_hostname=LIVE_HOST),
-            ):
-                answered.set()
-        except OSError as error:  # DNS, refused, timed out, TLS: all mean that we cannot read it from here
-            tell(f"{LIVE_HOST}: {error}")
+            asyncio.run(_open_and_close(url, within_s))
+            answered.set()
+        except CoinstreamError as error:
+            tell(f"{url}: {error}")
+        finally:
+            ended.set()
 
-    # In a thread, for no timeout of a socket bounds the look-up of its name.
+    # In a thread, for no timeout bounds the look-up of a name.
     threading.Thread(target=try_it, name="live", daemon=True).start()
-    return answered.wait(LIVE_TRY_S)
+    deadline_s = time.monotonic() + within_s
+    while not ended.wait(0.1) and not stop.is_set() and time.monotonic() < deadline_s:
+        pass
+    return answered.is_set()
+
+
+async def _open_and_close(url: str, within_s: float) -> None:
+    from coinstream.ingest.connection import Limits, open_connection
+
+    # The limit is taken twice: for the connection, and for the handshake on it.
+    limits = Limits(connect_timeout_s=within_s / 2)
+    connection = await open_connection(url, limits=limits, now_us=lambda: time.time_ns() // 1000)
+    await connection.close()

@@ -62,7 +62,7 @@ class PlainScript:
             environment=self._environment,
             stop_timeout_s=5.0,
         )
-        self._process = Supervised(plan, detached=False)
+        self._process = Supervised(plan)
 
     def kill(self) -> None:
         """End it by SIGKILL and start it again."""

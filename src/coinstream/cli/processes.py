@@ -17,6 +17,7 @@ import typer
 from coinstream import settings as settings_room
 from coinstream import telemetry
 from coinstream.cli.signals import stop_on_signals
+from coinstream.cli.venues import venue_named
 from coinstream.cli.workers import run_workers
 from coinstream.errors import FatalError, SettingsError
 
@@ -65,6 +66,7 @@ def ingest(
     if record and (recordings or poll):
         raise SettingsError("--record", str(record), "with a feed, not with --poll or --replay")
     times_as_fast = _speed(speed)
+    venue = venue_named(venue)
     producer = _producer(settings, "poll" if poll else "ingest")
     try:
         if recordings:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coinstream.cli.servers import tell
+from coinstream.cli.venues import venue_named
 from coinstream.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -28,10 +30,14 @@ def normalise(
     names = {Trade: b"trade", Quote: b"quote", BookSnapshot: b"book_snapshot"}
     summary = Summary()
     out = sys.stdout.buffer
-    for message in messages_of(read_frames(files), venue=venue, kinds=_kinds(messages), summary=summary):
-        if type(message) in names:
-            out.write(b'{"type":"' + names[type(message)] + b'",' + encode(message)[1:] + b"\n")
-    out.flush()
+    frames = read_frames(files, on_cut=tell)
+    kinds = _kinds(messages)
+    try:
+        for message in messages_of(frames, venue=venue_named(venue), kinds=kinds, summary=summary):
+            if type(message) in names:
+                out.write(b'{"type":"' + names[type(message)] + b'",' + encode(message)[1:] + b"\n")
+    finally:
+        out.flush()  # what came before an error stands before it
     sys.stderr.write(f"{summary}\n")
 
 

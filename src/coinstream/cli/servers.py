@@ -11,6 +11,8 @@ import typer
 
 from coinstream import local_servers
 from coinstream import settings as settings_room
+from coinstream.errors import FatalError
+from coinstream.local_servers import LocalServers
 from coinstream.settings import Addresses, Settings
 
 local = typer.Typer(help="The local servers: Kafka, PostgreSQL, MongoDB's stand-in.", no_args_is_help=True)
@@ -37,6 +39,12 @@ def tell(line: str) -> None:
 def up() -> None:
     """Start the local servers and leave them running; `coinstream local down` stops them."""
     settings = settings_room.load()
+    running = local_servers.find(settings.data_folder)
+    if running is not None and running.detached:
+        _hold_complete(running)
+        tell(f"the local servers of {settings.data_folder}/ run already")
+        _tell_each(running)
+        return
     servers = local_servers.start(
         settings.data_folder,
         kafka=settings.local_kafka,
@@ -44,6 +52,21 @@ def up() -> None:
         detached=True,
         progress=tell,
     )
+    _tell_each(servers)
+
+
+def _hold_complete(running: LocalServers) -> None:
+    """Raise `FatalError` when some of the servers have ended and others have not."""
+    roles = [server.role for server in running.servers]
+    missing = [role for role in local_servers.ROLES if role not in roles]
+    if missing:
+        raise FatalError(
+            f"{' and '.join(roles)} run in {running.folder}, but {' and '.join(missing)} ended (logs/{missing[0]}.log"
+            " there says why); run `coinstream local down`, then `coinstream local up`"
+        )
+
+
+def _tell_each(servers: LocalServers) -> None:
     for server in servers.servers:
         tell(f"{server.role}: {server.name} {server.version} at {server.address}")
 
@@ -56,17 +79,41 @@ def down() -> None:
 
 
 @local.command("status")
-def status(as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False) -> None:
-    """Print each running server's name, version, address and whether it is a stand-in."""
-    running = local_servers.status(settings_room.load().data_folder)
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+    show_passwords: Annotated[
+        bool, typer.Option("--show-passwords", help="the readers' addresses as a client takes them")
+    ] = False,
+) -> None:
+    """Print each running server, whether it is a stand-in, and the address at which to read each store."""
+    running = local_servers.find(settings_room.load().data_folder)
+    servers = running.servers if running else ()
+    readers = _readers(running, show_passwords=show_passwords) if running else {}
     if as_json:
-        print(json.dumps({"servers": [asdict(server) for server in running]}, indent=2))
+        print(json.dumps({"servers": [asdict(server) for server in servers], "readers": readers}, indent=2))
         return
-    for server in running:
+    for server in servers:
         kind = "stand-in" if server.stand_in else "the real one"
         print(f"{server.role:<12}{server.name} {server.version} at {server.address} ({kind})")
-    if not running:
+    for role, address in readers.items():
+        print(f"{'read':<12}{role} at {address}")
+    if not servers:
         tell("no local servers run here; start them with `coinstream local up`")
+
+
+def _readers(running: LocalServers, *, show_passwords: bool) -> dict[str, str]:
+    """Return each store's address for its reader, by role.
+
+    Without its password unless that was asked for, in JSON too: what a command prints is kept by terminals,
+    logs and bug reports.
+    """
+    found = settings_room.local_addresses(running)
+    addresses = {"postgresql": found.postgres_reader_url, "mongodb": found.mongodb_reader_url}
+    return {
+        role: address if show_passwords else settings_room.without_password(address)
+        for role, address in addresses.items()
+        if address
+    }
 
 
 @topics.command("apply")

@@ -6,6 +6,12 @@ import signal
 import threading
 from types import FrameType
 
+from coinstream.errors import CoinstreamError
+
+
+class StoppedError(CoinstreamError):
+    """The command was told to stop before it could do what it is for; it ends with status 130."""
+
 
 def stop_on_signals() -> threading.Event:
     """Return an event that SIGTERM or SIGINT sets; the next SIGINT ends the process as usual."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from coinstream import settings as settings_room
 from coinstream.cli.servers import migrate_stores, tell
+from coinstream.cli.signals import StoppedError
 from coinstream.cli.workers import Child
 from coinstream.errors import FatalError, TransientError
 from coinstream.sink import MONGODB_GROUP, POSTGRES_GROUP
@@ -134,11 +135,17 @@ class Stack:
         self._cleanup.callback(lag.close)
         return lag
 
-    def catch_up(self, lag: Lag, what: str) -> int:
-        """Wait until both stores have all of the log; return the lag that is left, 0 if in time."""
+    def catch_up(self, lag: Lag, what: str, *, stop: Callable[[], bool] = lambda: False) -> int:
+        """Wait until both stores have all of the log; return the lag that is left, 0 if in time.
+
+        Raises:
+            StoppedError: ``stop`` said yes before.
+        """
         deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
         told_s = time.monotonic()
         while True:
+            if stop():
+                raise StoppedError(f"stopped while waiting for {what}")
             try:
                 left = sum(lag.by_store().values())
             except TransientError as error:  # a cluster on its first day is slow to say where its groups stand
@@ -152,20 +159,29 @@ class Stack:
                 told_s = time.monotonic()
             time.sleep(0.2)
 
-    def baseline(self, lag: Lag, *, longest_run_s: float, from_nothing: bool = False) -> Baseline:
+    def baseline(
+        self,
+        lag: Lag,
+        *,
+        longest_run_s: float,
+        from_nothing: bool = False,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Baseline:
         """Wait until what earlier runs left is stored, and note how everything stands.
 
         Args:
             lag: From `lag`.
             longest_run_s: How long the run may last, without its catching up.
             from_nothing: As `take_baseline` has it.
+            stop: Asked while the sinks catch up: whether to give up.
 
         Raises:
+            StoppedError: ``stop`` said yes.
             FatalError: The sinks do not catch up.
         """
         from coinstream.operations import take_baseline
 
-        if self.catch_up(lag, "what earlier runs left"):
+        if self.catch_up(lag, "what earlier runs left", stop=stop):
             raise FatalError(f"the sinks do not catch up with what earlier runs left; see their logs in {self.logs}/")
         baseline = take_baseline(
             kafka_bootstrap=self._addresses.kafka_bootstrap,

@@ -27,7 +27,7 @@ class Child:
     Args:
         name: For messages and the log file.
         arguments: The command line after ``coinstream``.
-        log_path: Takes the child's stderr, appended; ``None``: ours.
+        log_path: Takes the child's stderr, after what earlier children left there; ``None``: ours.
         environment: Variables on top of ours.
         capture: Whether to keep the child's stdout for `first_line`.
     """
@@ -42,7 +42,9 @@ class Child:
     ) -> None:
         self.name = name
         self.log_path = log_path
+        self._was_asked_to_end = False
         log = log_path.open("ab") if log_path else None
+        self._log_begins = log.tell() if log else 0
         try:
             self._process = subprocess.Popen(
                 (*PROGRAM, _WATCH_PARENT, *arguments),
@@ -79,7 +81,9 @@ class Child:
         """Return the error for a child that ended by itself, with the last line it logged."""
         last = ""
         if self.log_path and self.log_path.exists():
-            lines = self.log_path.read_text(errors="replace").strip().splitlines()
+            with self.log_path.open("rb") as log:
+                log.seek(self._log_begins)
+                lines = log.read().decode(errors="replace").strip().splitlines()
             last = f": {lines[-1]}" if lines else ""
         where = f" (its log: {self.log_path})" if self.log_path else ""
         return FatalError(f"{self.name} ended with status {self._process.returncode}{last}{where}")
@@ -87,6 +91,7 @@ class Child:
     def terminate(self) -> None:
         """Ask the process to drain and end."""
         if self.is_running():
+            self._was_asked_to_end = True
             self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -95,9 +100,14 @@ class Child:
         self._process.wait()
 
     def join(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
-        """Wait for the end and return the status; kill the process when the time is over."""
+        """Wait for the end and return the status; kill the process when the time is over.
+
+        The status is 0 as well for a process that our asking met before it listened for it: every command
+        listens before it begins, so nothing was begun.
+        """
         try:
-            return self._process.wait(timeout_s)
+            status = self._process.wait(timeout_s)
+            return 0 if self._was_asked_to_end and status == -signal.SIGTERM else status
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()

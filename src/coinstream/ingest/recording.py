@@ -11,7 +11,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from base64 import b64decode
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,9 @@ from coinstream.adapters import Frame
 from coinstream.errors import FatalError
 from coinstream.messages.encoding import field_error
 from coinstream.messages.times import EARLIEST_US, LATEST_US
+from coinstream.telemetry import logger
+
+log = logger("ingest")
 
 
 class _Line(msgspec.Struct):
@@ -37,11 +40,23 @@ class _Line(msgspec.Struct):
 _decode_line = msgspec.json.Decoder(_Line).decode
 
 
-def read_frames(paths: Iterable[Path | str]) -> Iterator[Frame]:
+class _CutError(Exception):
+    """The last line of a file has no end."""
+
+
+def _warn(words: str) -> None:
+    log.warning("recording cut", what=words)
+
+
+def read_frames(paths: Iterable[Path | str], *, on_cut: Callable[[str], None] = _warn) -> Iterator[Frame]:
     """Yield the frames that recordings received, and where connections opened and ended, in file order.
+
+    A file that ends in the middle of a line, or of a gzip member, is what a recorder leaves that was killed:
+    it is read up to there.
 
     Args:
         paths: ``.jsonl`` files, or ``.gz`` of such; read one after the other, a line at a time.
+        on_cut: Told, in words, of each file that ends so; by default the log is.
 
     Raises:
         FatalError: A file cannot be read, or a line is none of this format; file and line are named.
@@ -55,7 +70,9 @@ def read_frames(paths: Iterable[Path | str]) -> Iterator[Frame]:
                         frame = _frame(line, path, number)
                         if frame is not None:
                             yield frame
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except (EOFError, _CutError):
+            on_cut(f"{path} was cut in or after line {number}; all before it is read")
+        except (zlib.error, gzip.BadGzipFile) as error:
             raise FatalError(f"{path}, after line {number}: not a whole gzip file ({error}); fetch it again") from None
         except OSError as error:
             raise FatalError(f"{path} cannot be read ({error.strerror}); name a recording that can") from None
@@ -70,6 +87,8 @@ def _frame(line: bytes, path: Path, number: int) -> Frame | None:
     except msgspec.ValidationError as error:
         raise FatalError(f"{path}, line {number}: {field_error(error)}; mend or remove the line") from None
     except (msgspec.DecodeError, ValueError) as error:
+        if isinstance(error, msgspec.DecodeError | UnicodeDecodeError) and not line.endswith(b"\n"):
+            raise _CutError from None
         raise FatalError(f"{path}, line {number}: not a recorded frame ({error}); mend or remove the line") from None
     opens, closes = read.event == "open", read.event == "close"
     if read.direction == "out" and not opens and not closes:

@@ -2,12 +2,14 @@
 
 from coinstream.kafka.batches import RawBatch
 from coinstream.kafka.consumer import BatchConsumer
-from coinstream.kafka.dead_letters import DeadLetter
+from coinstream.kafka.dead_letters import DeadLetter, newest
 from coinstream.kafka.foreign import publish_foreign
 from coinstream.kafka.log import (
+    LETTER_TOPICS,
     committed_positions,
     end_offsets,
     offsets_at_time,
+    read_dead_letter,
     read_dead_letters,
     read_range,
     start_offsets,
@@ -17,6 +19,7 @@ from coinstream.kafka.producer import Producer, UndeliveredError
 from coinstream.kafka.topics import TopicChange, apply_topics, topic_ids
 
 __all__ = [
+    "LETTER_TOPICS",
     "BatchConsumer",
     "DeadLetter",
     "Producer",
@@ -26,9 +29,11 @@ __all__ = [
     "apply_topics",
     "committed_positions",
     "end_offsets",
+    "newest",
     "offsets_at_time",
     "partition_of",
     "publish_foreign",
+    "read_dead_letter",
     "read_dead_letters",
     "read_range",
     "start_offsets",

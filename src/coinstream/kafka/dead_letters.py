@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from operator import attrgetter
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from coinstream.errors import RefusedError
 from coinstream.kafka.batches import RawBatch
@@ -19,6 +19,25 @@ from coinstream.messages.topics import DEAD_LETTERS, FRAMES
 MAX_VALUE_BYTES = 15 * 1024 * 1024
 """A longer value is cut to this, and the header ``value_bytes`` keeps its length. A venue's first book has 3 MB."""
 MAX_REASON_CHARACTERS = 2000
+MOST_REMEMBERED = 100_000
+"""So many letters are compared with when repeats are dropped: some 50 MB."""
+
+
+class LetterPlace(NamedTuple):
+    """Where a dead letter stands in Kafka, and since when.
+
+    Attributes:
+        topic: Full name of the dead-letters topic.
+        partition: Of that topic.
+        offset: In that partition.
+        time_ms: Kafka's timestamp, milliseconds since 1970: what orders letters, for a frame's own time may be
+            that of a recording made years ago.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    time_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +56,7 @@ class DeadLetter:
         stage: Who refused it: ``adapter``, ``sink postgresql``, ….
         time_us: When, microseconds since 1970, UTC.
         value_bytes: Length of the original value; more than ``value`` holds where that was cut.
+        place: Where the letter itself stands; ``None`` before it is sent, and no part of what it says.
     """
 
     topic: str
@@ -49,6 +69,7 @@ class DeadLetter:
     stage: str
     time_us: int
     value_bytes: int = 0
+    place: LetterPlace | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.value_bytes and self.value:
@@ -109,7 +130,7 @@ def headers_of(letter: DeadLetter) -> list[tuple[str, bytes]]:
 
 
 def letter_from(
-    key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]], *, found_in: str
+    key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]], *, place: LetterPlace
 ) -> DeadLetter:
     """Return the letter that a record of a dead-letters topic holds.
 
@@ -120,11 +141,11 @@ def letter_from(
         key: The record's.
         value: The record's.
         headers: The record's.
-        found_in: Full name of the topic that it was read from.
+        place: Where it was read.
     """
     texts = {name: (it or b"").decode(errors="backslashreplace") for name, it in headers}
     return DeadLetter(
-        topic=texts.get("topic", found_in.removesuffix(DEAD_LETTERS)),
+        topic=texts.get("topic", place.topic.removesuffix(DEAD_LETTERS)),
         partition=_number(texts, "partition"),
         offset=_number(texts, "offset"),
         key=key,
@@ -134,6 +155,7 @@ def letter_from(
         stage=texts.get("stage", ""),
         time_us=_number(texts, "time_us") or 0,
         value_bytes=_number(texts, "value_bytes") or 0,
+        place=place,
     )
 
 
@@ -142,25 +164,30 @@ def _number(texts: Mapping[str, str], name: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
-def distinct(letters: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
+def distinct(letters: Iterable[DeadLetter], *, remembered: int = MOST_REMEMBERED) -> Iterator[DeadLetter]:
     """Yield letters without the repeats that a restart left; the first of each stays.
 
     Letters of one record by one stage with one error are repeats. Frames have no offset: each stays.
+    Only the last ``remembered`` letters are compared with: what a restart repeats, it repeats at once.
     """
-    seen: set[tuple[object, ...]] = set()
+    seen: dict[tuple[object, ...], None] = {}  # in the order met
     for letter in letters:
         if letter.offset is None:
             yield letter
             continue
         identity = (letter.topic, letter.partition, letter.offset, letter.stage, letter.error)
         if identity not in seen:
-            seen.add(identity)
+            seen[identity] = None
+            if len(seen) > remembered:
+                del seen[next(iter(seen))]
             yield letter
 
 
-def newest(letters: Iterable[DeadLetter], limit: int | None) -> Sequence[DeadLetter]:
-    """Return the newest ``limit`` letters (all for ``None``) by time, newest last."""
-    by_time = attrgetter("time_us")
-    if limit is None:
-        return sorted(letters, key=by_time)
-    return heapq.nlargest(limit, letters, key=by_time)[::-1]
+def newest(letters: Iterable[DeadLetter], limit: int) -> Sequence[DeadLetter]:
+    """Return the newest ``limit`` letters by Kafka's timestamp, newest last; no more are held at a time."""
+    return heapq.nlargest(limit, letters, key=_when)[::-1]
+
+
+def _when(letter: DeadLetter) -> tuple[int, str, int, int]:
+    place = letter.place
+    return (0, "", 0, 0) if place is None else (place.time_ms, place.topic, place.partition, place.offset)

@@ -22,12 +22,15 @@ from coinstream.kafka.connection import (
     connect_admin,
     made,
 )
-from coinstream.kafka.dead_letters import DeadLetter, distinct, letter_from, newest
+from coinstream.kafka.dead_letters import DeadLetter, LetterPlace, distinct, letter_from
 from coinstream.messages import BY_NAME, TOPICS, LogPosition, Partition, Topic
+from coinstream.messages.topics import DEAD_LETTERS
 
 READ_MESSAGES = 10_000
 STALL_S = 30.0
 """How long a read may bring nothing before it is given up."""
+LETTER_TOPICS = tuple(topic for topic in TOPICS if topic.carries is None)
+"""The topics of dead letters."""
 
 
 def start_offsets(
@@ -251,46 +254,89 @@ def read_dead_letters(
     *,
     topic_prefix: str = "",
     topics: Sequence[str] | None = None,
-    limit: int | None = None,
     security: Mapping[str, str] | None = None,
 ) -> Iterator[DeadLetter]:
-    """Yield dead letters by time, newest last, without the repeats that restarts left.
+    """Yield dead letters without the repeats that restarts left, in order within each partition of their topics.
 
     Args:
         bootstrap: Addresses ``host:port``, separated by commas.
         topic_prefix: Stands before every topic's name.
         topics: Names from the table, with or without ``.dead-letters``; by default all.
-        limit: At most so many, the newest. ``None`` holds every letter in memory to sort them.
         security: librdkafka's security settings, if any.
 
     Raises:
-        FatalError: No broker answers, or a topic is missing.
+        FatalError: No broker answers, or a topic is missing in the cluster or the table.
         TransientError: The cluster took too long.
     """
-    chosen = [it for it in TOPICS if it.carries is None and (topics is None or _is_named(it, topics))]
+    chosen = LETTER_TOPICS if topics is None else [letter_topic(name) for name in topics]
     admin = connect_admin(bootstrap, client_id="coinstream-log", security=security)
     names = [topic_prefix + topic.name for topic in chosen]
     ends = _positions(admin, names, LATEST)
     starts = _positions(admin, names, EARLIEST)
-    if limit is not None:
-        # Each partition's own newest hold the newest of all; twice as many, for repeats are dropped.
-        for it, start in starts.items():
-            first = max(start.next_offset, ends[it].next_offset - 2 * limit)
-            starts[it] = LogPosition(start.topic, start.topic_id, start.partition, first)
+    yield from distinct(_letters(bootstrap, starts, ends, security))
+
+
+def read_dead_letter(
+    bootstrap: str,
+    topic: str,
+    partition: int,
+    offset: int,
+    *,
+    topic_prefix: str = "",
+    security: Mapping[str, str] | None = None,
+) -> DeadLetter | None:
+    """Return the dead letter at a place of a dead-letters topic; ``None`` where there is none.
+
+    Args:
+        bootstrap: Addresses ``host:port``, separated by commas.
+        topic: As `read_dead_letters` takes it.
+        partition: Of the dead-letters topic.
+        offset: In that partition.
+        topic_prefix: Stands before every topic's name.
+        security: librdkafka's security settings, if any.
+
+    Raises:
+        FatalError: No broker answers, or the topic is missing in the cluster or the table.
+        TransientError: The cluster took too long.
+    """
+    admin = connect_admin(bootstrap, client_id="coinstream-log", security=security)
+    name = topic_prefix + letter_topic(topic).name
+    it = Partition(name, partition)
+    first, end = _positions(admin, [name], EARLIEST).get(it), _positions(admin, [name], LATEST).get(it)
+    if first is None or end is None or not first.next_offset <= offset < end.next_offset:
+        return None
+    start = LogPosition(name, first.topic_id, partition, offset)
+    stop = LogPosition(name, first.topic_id, partition, offset + 1)
+    return next(_letters(bootstrap, {it: start}, {it: stop}, security), None)
+
+
+def _letters(
+    bootstrap: str,
+    starts: Mapping[Partition, LogPosition],
+    ends: Mapping[Partition, LogPosition],
+    security: Mapping[str, str] | None,
+) -> Iterator[DeadLetter]:
     reader = _Reader(bootstrap, starts, ends, security)
     try:
-        letters = (
-            letter_from(record.key(), record.value(), _headers(record), found_in=partition.topic)
-            for partition, records in reader.read(STALL_S)
-            for record in records
-        )
-        yield from newest(distinct(letters), limit)
+        for partition, records in reader.read(STALL_S):
+            for record in records:
+                place = LetterPlace(*partition, record.offset() or 0, record.timestamp()[1])
+                yield letter_from(record.key(), record.value(), _headers(record), place=place)
     finally:
         reader.close()
 
 
-def _is_named(topic: Topic, names: Sequence[str]) -> bool:
-    return topic.name in names or any(topic.name == f"{name}.dead-letters" for name in names)
+def letter_topic(name: str) -> Topic:
+    """Return a dead-letters topic by its name, or by the name of what it takes letters for.
+
+    Raises:
+        FatalError: The table has none; those it has are named.
+    """
+    found = BY_NAME.get(name.removesuffix(DEAD_LETTERS) + DEAD_LETTERS)
+    if found is None:
+        known = ", ".join(topic.name.removesuffix(DEAD_LETTERS) for topic in LETTER_TOPICS)
+        raise FatalError(f"there are no dead letters of {name!r}; there are of {known}")
+    return found
 
 
 def _headers(record: Record) -> list[tuple[str, bytes | None]]:

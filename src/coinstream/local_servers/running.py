@@ -53,6 +53,7 @@ class LocalServers:
         postgres_admin_dsn: The superuser's URI of the database ``coinstream``, or None.
         mongodb_uri: The administrator's URI, or None.
         passwords: By role: ``postgres``, ``mongodb_root`` and those the migrations make.
+        detached: Whether they outlive the command that started them.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class LocalServers:
     postgres_admin_dsn: str | None = field(repr=False)
     mongodb_uri: str | None = field(repr=False)
     passwords: Mapping[str, str] = field(repr=False)
+    detached: bool = False
     _stop: Callable[[], None] | None = field(default=None, repr=False, compare=False)
 
     def stop(self) -> None:
@@ -86,7 +88,17 @@ class Entry:
     supervisor: Identity
 
 
-def describe(folder: Folder, entries: list[Entry], stop: Callable[[], None] | None = None) -> LocalServers:
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What ``servers.json`` tells: the servers that were started last, running or not, and whether detached."""
+
+    entries: list[Entry]
+    detached: bool
+
+
+def describe(
+    folder: Folder, entries: list[Entry], *, detached: bool = False, stop: Callable[[], None] | None = None
+) -> LocalServers:
     """Put together how these servers are reached."""
     passwords = folder.passwords()
     address = {entry.server.role: entry.server.address for entry in entries}
@@ -104,6 +116,7 @@ def describe(folder: Folder, entries: list[Entry], stop: Callable[[], None] | No
         postgres_admin_dsn=postgres,
         mongodb_uri=mongodb,
         passwords=passwords,
+        detached=detached,
         _stop=stop,
     )
 
@@ -124,10 +137,10 @@ def record(folder: Folder, entries: list[Entry], *, detached: bool) -> None:
     write_private(folder.state, json.dumps(content, indent=1))
 
 
-def recorded(folder: Folder) -> list[Entry]:
-    """Read ``servers.json``: the servers that were started last, running or not."""
-    content = read_json(folder.state)
-    return [] if content is None else [_entry(dict(server)) for server in content["servers"]]
+def recorded(folder: Folder) -> Recorded:
+    """Read ``servers.json``."""
+    content = read_json(folder.state) or {"servers": [], "detached": False}
+    return Recorded([_entry(dict(server)) for server in content["servers"]], bool(content["detached"]))
 
 
 def _entry(server: dict[str, Any]) -> Entry:

@@ -3,14 +3,15 @@
 A program of its own, started by its path with the standard library only, so that it is up in 20 ms. It
 ends the server, in order and then by force, when the first of these happens:
 
-1. the pipe from the command that started it closes (that command ended, even by SIGKILL);
+1. the pipe from the command that started it closes (that command ended, even by SIGKILL), unless a byte
+   came through it before: then the server is known to all by its record, and outlives the command;
 2. its parent changes (the same, where a forked copy of that command still holds the pipe);
 3. it gets SIGTERM or SIGINT (`coinstream local down`);
 4. it is itself killed: Linux then kills the server, by PR_SET_PDEATHSIG.
 
 Its one argument is a JSON object: ``command``, ``environment``, ``folder``, ``log``, ``stop_signal``,
-``stop_timeout_s``, ``pipe`` (a file descriptor, or null for a server that shall outlive the command) and
-``user`` (a user id to become, or null). It prints the server's process id as one line.
+``stop_timeout_s``, ``pipe`` (a file descriptor) and ``user`` (a user id to become, or null). It prints the
+server's process id as one line.
 """
 
 from __future__ import annotations
@@ -69,14 +70,17 @@ def stop(server: subprocess.Popen[bytes], first_signal: int, timeout_s: float) -
             server.wait()
 
 
-def watch(server: subprocess.Popen[bytes], pipe: int | None, wakeup: int) -> bool:
+def watch(server: subprocess.Popen[bytes], pipe: int, wakeup: int) -> bool:
     """Wait until the server ended (False) or must be ended (True)."""
     parent = os.getppid()
-    watched = [wakeup] if pipe is None else [wakeup, pipe]
+    watched = [wakeup, pipe]
     while server.poll() is None:
         readable, _, _ = select.select(watched, [], [], WATCH_INTERVAL_S)
-        if pipe is not None and (pipe in readable or os.getppid() != parent):
-            return True
+        if pipe in watched:
+            if pipe in readable and os.read(pipe, 1):
+                watched.remove(pipe)  # let go
+            elif pipe in readable or os.getppid() != parent:
+                return True
         # The wake-up pipe carries signal numbers; a child's end only makes us look again.
         if wakeup in readable and set(os.read(wakeup, 64)) & {signal.SIGTERM, signal.SIGINT}:
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
@@ -21,6 +22,10 @@ def _file_name(kind: Any) -> str:
 
 def _schema(kind: Any, topic: str) -> str:
     schema = msgspec.json.schema(kind)
+    for definition in schema["$defs"].values():
+        # From 3.13 on the compiler itself takes a docstring's indentation away; the schema must not tell which it was.
+        if "description" in definition:
+            definition["description"] = inspect.cleandoc(definition["description"])
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$comment": f"schema header {kind.SCHEMA}, topic {topic}; times are microseconds since 1970, UTC",

@@ -277,10 +277,21 @@ def _hold_instruments(findings: Findings, fold: RunFold, now: MongoReader) -> No
 
 
 def held_to_letters(unreadable: Iterable[Unreadable], letters: Iterable[DeadLetter]) -> Findings:
-    """Hold the dead letters to what no decoder accepts: one of each store that reads the topic, bytes unchanged."""
+    """Hold the dead letters to what no decoder accepts: one of each store that reads the topic, bytes unchanged.
+
+    Args:
+        unreadable: What no decoder accepts.
+        letters: Of its topics, of earlier runs too; only those of what is unreadable are held in memory.
+    """
     findings = Findings()
-    found = {(it.topic, it.partition, it.offset, it.stage): it.value for it in letters}
-    for one in unreadable:
+    wanted = list(unreadable)
+    places = {(*one.partition, one.offset) for one in wanted}
+    found = {
+        (it.topic, it.partition, it.offset, it.stage): it.value
+        for it in letters
+        if (it.topic, it.partition, it.offset) in places
+    }
+    for one in wanted:
         for store, kinds in (("postgresql", POSTGRES_KINDS), ("mongodb", MONGODB_KINDS)):
             if one.topic.carries not in kinds:
                 continue

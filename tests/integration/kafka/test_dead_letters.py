@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from coinstream.errors import FieldError, RefusedError
-from coinstream.kafka import DeadLetter, read_dead_letters
+from coinstream.errors import FatalError, FieldError, RefusedError
+from coinstream.kafka import DeadLetter, newest, read_dead_letter, read_dead_letters
 from coinstream.messages import BY_NAME
 
 TRADES = BY_NAME["market.trades"]
@@ -78,12 +80,29 @@ def test_frame_that_no_adapter_read_has_the_venue_for_key(bootstrap, prefix, pro
     ]
 
 
-def test_letters_are_listed_by_time_newest_last_and_repeats_once(bootstrap, prefix, producer):
-    for offset, time_us in ((5, 50), (3, 30), (9, 90), (3, 31), (7, 70)):
+def test_letters_are_listed_by_the_time_they_were_written_and_repeats_once(bootstrap, prefix, producer):
+    # The last is of a recording made years before: it is the newest letter all the same.
+    for offset, time_us in ((5, 50), (3, 30), (9, 90), (3, 31), (7, 1)):
         producer.publish_dead_letter(letter(prefix, b"x", key=str(offset).encode(), offset=offset, time_us=time_us))
+        producer.flush(20)
+        time.sleep(0.002)  # Kafka's timestamps have milliseconds
+    assert [it.offset for it in newest(read_dead_letters(bootstrap, topic_prefix=prefix), 10)] == [5, 3, 9, 7]
+    assert [it.offset for it in newest(read_dead_letters(bootstrap, topic_prefix=prefix), 2)] == [9, 7]
+
+
+def test_one_letter_is_read_by_its_place(bootstrap, prefix, producer):
+    for offset in (1, 2, 3):
+        producer.publish_dead_letter(letter(prefix, str(offset).encode(), key=b"k", offset=offset))
     producer.flush(20)
-    assert [it.offset for it in read_dead_letters(bootstrap, topic_prefix=prefix)] == [3, 5, 7, 9]
-    assert [it.offset for it in read_dead_letters(bootstrap, topic_prefix=prefix, limit=2)] == [7, 9]
+    letters = list(read_dead_letters(bootstrap, topic_prefix=prefix))
+    for it in letters:
+        where = ("market.trades", it.place.partition, it.place.offset)
+        assert read_dead_letter(bootstrap, *where, topic_prefix=prefix) == it
+    partition = letters[0].place.partition
+    for place in ((partition, 3), ((partition + 1) % 3, 0), (99, 0)):
+        assert read_dead_letter(bootstrap, "market.trades", *place, topic_prefix=prefix) is None
+    with pytest.raises(FatalError, match=r"no dead letters of 'nope'; there are of market\.frames"):
+        read_dead_letter(bootstrap, "nope", 0, 0, topic_prefix=prefix)
 
 
 def test_no_letters_is_an_empty_list(bootstrap, prefix):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -106,6 +107,41 @@ def test_ctrl_c_in_mid_start_leaves_no_server_and_a_free_folder(tmp_path: Path) 
         assert [server.role for server in servers.servers] == ["postgresql", "mongodb"]
 
 
+DETACHED_STARTER = STARTER.replace('split(","))', 'split(","), detached=True)')
+
+
+def processes_naming(folder: Path) -> list[int]:
+    """Every process whose command line names a folder: servers, who watches them, and what sets them up."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int(process.name) != os.getpid() and str(folder).encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
+
+
+@pytest.mark.parametrize("seen", ["mongodb: making", "mongodb: Secantus", "postgresql: PostgreSQL"])
+def test_sigkill_in_the_middle_of_a_detached_start_leaves_no_server(tmp_path: Path, seen: str) -> None:
+    # Kafka is the last to be ready: the moments seen are all before the start is over.
+    command = [sys.executable, "-c", DETACHED_STARTER, str(tmp_path), "kafka,postgresql,mongodb"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith(seen):
+                break
+        if seen.endswith("making"):
+            time.sleep(0.3)  # in the middle of the server that makes the administrator
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+
+    pids = processes_naming(tmp_path)
+    assert wait_until_gone(pids, 30) == []
+    assert processes_naming(tmp_path) == []
+    assert local_servers.find(tmp_path) is None
+    with local_servers.start(tmp_path, roles=["postgresql", "mongodb"]) as servers:
+        assert [server.role for server in servers.servers] == ["postgresql", "mongodb"]
+
+
 @pytest.mark.slow
 def test_another_command_finds_the_servers_and_cannot_start_them_twice(
     tmp_path: Path, starter: subprocess.Popen[str]
@@ -153,12 +189,15 @@ def test_second_start_keeps_data_ports_and_passwords_and_is_quick(tmp_path: Path
 @pytest.mark.slow
 def test_detached_servers_outlive_their_command_until_they_are_taken_down(tmp_path: Path) -> None:
     roles = "postgresql,mongodb"
-    script = STARTER.replace('split(","))', 'split(","), detached=True)').replace("time.sleep(600)", "")
+    script = DETACHED_STARTER.replace("time.sleep(600)", "")
     subprocess.run([sys.executable, "-c", script, str(tmp_path), roles], check=True, capture_output=True)
 
     try:
         running = local_servers.status(tmp_path)
         pids = pids_of(tmp_path)
+        found = local_servers.find(tmp_path)
+        assert found is not None
+        assert found.detached
         assert [(server.role, server.name, server.stand_in) for server in running] == [
             ("postgresql", "PostgreSQL", False),
             ("mongodb", "SecantusDB", True),

@@ -1,10 +1,19 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coinstream.errors import FieldError
 from coinstream.kafka import DeadLetter, RawBatch
-from coinstream.kafka.dead_letters import MAX_REASON_CHARACTERS, distinct, headers_of, letter_from, newest
+from coinstream.kafka.dead_letters import (
+    MAX_REASON_CHARACTERS,
+    LetterPlace,
+    distinct,
+    headers_of,
+    letter_from,
+    newest,
+)
 from coinstream.messages import BY_NAME, LogPosition
 
 TRADES = BY_NAME["market.trades"]
@@ -15,7 +24,7 @@ def letter(offset=1, *, time_us=5, stage="sink mongodb", reason="why", value=b"x
 
 
 def again(it):
-    return letter_from(it.key, it.value, headers_of(it), found_in=it.goes_to)
+    return letter_from(it.key, it.value, headers_of(it), place=LetterPlace(it.goes_to, 0, 0, 1))
 
 
 @given(
@@ -39,9 +48,9 @@ def test_long_reason_is_cut():
 
 
 def test_record_of_another_tool_is_shown_all_the_same():
-    found = letter_from(
-        None, b"?", [("offset", b"many"), ("reason", b"\xff"), ("error", None)], found_in="t.dead-letters"
-    )
+    place = LetterPlace("t.dead-letters", 0, 7, 1)
+    found = letter_from(None, b"?", [("offset", b"many"), ("reason", b"\xff"), ("error", None)], place=place)
+    assert found.place == place
     assert (found.topic, found.partition, found.offset, found.time_us) == ("t", None, None, 0)
     assert (found.reason, found.error, found.value) == ("\\xff", "", b"?")
 
@@ -62,7 +71,16 @@ def test_repeat_of_a_record_by_the_same_stage_is_dropped_and_frames_are_not():
     assert list(distinct([first, repeat, elsewhere, frame, frame])) == [first, elsewhere, frame, frame]
 
 
-@pytest.mark.parametrize(("limit", "offsets"), [(None, [2, 3, 1]), (2, [3, 1]), (5, [2, 3, 1]), (0, [])])
-def test_newest_come_last(limit, offsets):
-    letters = [letter(1, time_us=30), letter(2, time_us=10), letter(3, time_us=20)]
+def test_repeats_are_remembered_within_bounds():
+    found = distinct((letter(number) for number in (0, 1, 0, 2, 3, 3, 1, 0)), remembered=3)
+    assert [it.offset for it in found] == [0, 1, 2, 3, 0]
+
+
+@pytest.mark.parametrize(("limit", "offsets"), [(2, [3, 1]), (5, [2, 3, 1]), (0, [])])
+def test_newest_by_kafkas_time_come_last_whatever_a_frames_own_time_says(limit, offsets):
+    written_ms = {1: 30, 2: 10, 3: 20}
+    letters = [
+        replace(letter(offset, time_us=-time_ms), place=LetterPlace("t.dead-letters", 0, offset, time_ms))
+        for offset, time_ms in written_ms.items()
+    ]
     assert [it.offset for it in newest(letters, limit)] == offsets

@@ -6,13 +6,16 @@ import json
 import os
 import shutil
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from coinstream.errors import FatalError
-from coinstream.local_servers import remove
+from coinstream.local_servers import down, find, remove, start, status
 from coinstream.local_servers.folder import Folder, read_json, write_private
+
+NOBODY = 65534
 
 
 def test_passwords_are_made_once_and_differ(tmp_path: Path) -> None:
@@ -57,6 +60,33 @@ def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         Folder(tmp_path / "file" / "data").prepare()
 
 
+@pytest.mark.parametrize("ask", [status, find, down])
+def test_folder_that_is_a_file_is_named_in_one_line(tmp_path: Path, ask: Callable[[Path], object]) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(FatalError, match=r"^[^\n]*file/servers\.json cannot be read \(Not a directory\)[^\n]*$"):
+        ask(tmp_path / "file")
+
+
+def test_folder_of_another_user_is_named_in_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir(mode=0o700)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(NOBODY)
+    else:
+        folder.chmod(0)
+    try:
+        for ask in (status, down, start):
+            with pytest.raises(FatalError, match=r"^[^\n]*theirs[^\n]*Permission denied[^\n]*$"):
+                ask(folder)
+    finally:
+        if is_root:
+            os.seteuid(0)
+        else:
+            folder.chmod(0o700)
+
+
 def test_private_file_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "servers.json"
     path.write_text("old")
@@ -72,7 +102,7 @@ def test_private_file_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path: P
 def test_data_folder_is_removed_with_everything_in_it(tmp_path: Path) -> None:
     folder = tmp_path / "servers"
     Folder(folder).prepare()
-    os.close(Folder(folder).lock(detached=False))
+    os.close(Folder(folder).lock())
     (folder / "mongodb").mkdir()
     (folder / "mongodb" / "data").write_text("x")
     remove(folder)
@@ -86,7 +116,7 @@ def test_folder_that_is_not_ours_or_in_use_is_not_removed(tmp_path: Path) -> Non
         remove(tmp_path / "letters")
     folder = tmp_path / "servers"
     Folder(folder).prepare()
-    lock = Folder(folder).lock(detached=False)
+    lock = Folder(folder).lock()
     with pytest.raises(FatalError, match="already running"):
         remove(folder)
     os.close(lock)

@@ -24,6 +24,16 @@ def test_schema_of_a_trade_says_what_a_price_is() -> None:
     assert set(trade["required"]) == set(trade["properties"])
 
 
+def test_descriptions_have_no_indentation_of_the_code() -> None:
+    described = [
+        definition["description"]
+        for text in json_schemas().values()
+        for definition in json.loads(text)["$defs"].values()
+    ]
+    assert any("\n\nAttributes:\n    " in text for text in described)
+    assert not [text for text in described if text.startswith(" ") or "\n    Attributes" in text]
+
+
 def test_patterns_tell_signs_and_zero_apart() -> None:
     verdicts = {
         text: tuple(bool(re.search(p, text)) for p in (POSITIVE_PATTERN, UNSIGNED_PATTERN, SIGNED_PATTERN))
