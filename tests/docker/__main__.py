@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -36,6 +37,7 @@ from make_secrets import make_secrets  # noqa: E402
 from stack import PROCESSES, SERVERS, Stack, as_json, pinned_images, status_of  # noqa: E402
 
 from coinstream import settings as settings_room  # noqa: E402
+from coinstream.errors import TransientError  # noqa: E402
 from coinstream.kafka import end_offsets, read_range  # noqa: E402
 from coinstream.messages import MARKET_TOPICS, decode  # noqa: E402
 from coinstream.operations import Baseline, Lag, take_baseline  # noqa: E402
@@ -183,9 +185,14 @@ class Watch:
         self._lag.close()
 
     def catch_up(self) -> None:
-        self._stack.wait_until(
-            "both stores have all of the log", lambda: sum(self._lag.by_store().values()) == 0, timeout_s=120
-        )
+        self._stack.wait_until("both stores have all of the log", self._has_caught_up, timeout_s=120)
+
+    def _has_caught_up(self) -> bool:
+        try:
+            return sum(self._lag.by_store().values()) == 0
+        except TransientError as error:  # a cluster on its first day is slow to say where its groups stand
+            say(f"waiting: {error}")
+            return False
 
     def hold_everything(self) -> None:
         """Hold the numbers of both stores to the whole log, the time of the outage included."""
@@ -298,7 +305,7 @@ def report(baseline: Baseline) -> None:
 
 def end(stack: Stack) -> None:
     """`init` again changes nothing; SIGTERM drains every process, which ends with status 0."""
-    again = stack.compose("run", "--rm", "--no-deps", "init").stderr
+    again = stack.compose("run", "--rm", "--no-deps", "--no-TTY", "init").stderr
     expect("topics: as they should be" in again and "stores: up to date" in again, f"init is not idempotent: {again}")
     expect("applied revision" not in again and "made" not in again, f"init changed something: {again}")
     began = time.monotonic()
@@ -316,6 +323,7 @@ def main() -> None:
     parser.add_argument("--only-build", action="store_true", help="stop after the image was looked at")
     options = parser.parse_args()
     os.umask(0o022)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # to take down what was brought up
     began = time.monotonic()
     try:
         with find_or_start(may_install=options.install) as engine:

