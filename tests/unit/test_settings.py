@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from coinstream.cli.servers import check_secrets
 from coinstream.errors import FatalError, SettingsError
 from coinstream.settings import addresses, load, passwords_of
 
@@ -115,3 +116,21 @@ def test_missing_or_guessable_secret_is_refused_and_not_shown(tmp_path: Path, he
         addresses(settings, "postgres_sink_url")
     assert str(tmp_path / "coinstream_sink") in str(refusal.value)
     assert not held or held in ("", "coinstream_sink") or held not in str(refusal.value)
+
+
+def test_check_of_secrets_names_the_first_that_can_be_guessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SettingsError, match="COINSTREAM_SECRETS_FOLDER"):
+        check_secrets()
+    folder = tmp_path / "secrets"
+    monkeypatch.setenv("COINSTREAM_SECRETS_FOLDER", str(folder))
+    with pytest.raises(SettingsError, match="holds files of passwords"):
+        check_secrets()
+    folder.mkdir()
+    (folder / "a").write_text(SECRET)
+    check_secrets()
+    assert capsys.readouterr().err == "secrets: 1 as they should be\n"
+    (folder / "b").write_text("postgres")
+    with pytest.raises(SettingsError, match=r"/b'.*make secrets"):
+        check_secrets()

@@ -19,6 +19,7 @@ from coinstream.ingest.connection import Arrived
 from coinstream.ingest.feed import Link, Outside, run_feed
 from coinstream.ingest.fetch import Patience
 from coinstream.messages import BookSnapshot, Coverage, Instrument, Trade
+from coinstream.telemetry import HEALTHY_UNTIL
 from outlets import KeptOutlet
 
 START = 1767322980_000000  # the start of a minute
@@ -383,3 +384,25 @@ def test_error_of_the_producer_ends_the_feed() -> None:
     producer.serve = serve  # type: ignore[method-assign]
     with pytest.raises(FatalError, match="fenced"):
         world.run()
+
+
+def vouched_s() -> float:
+    (metric,) = HEALTHY_UNTIL.collect()
+    return next(sample.value for sample in metric.samples if sample.labels == {"part": "venue"})
+
+
+def test_feed_vouches_for_its_venue_by_each_frame_and_not_by_a_connection() -> None:
+    seen: list[float] = []
+
+    def look() -> None:
+        seen.append(vouched_s())
+
+    def look_and_halt() -> None:
+        look()
+        world.halt()
+
+    world = World([])
+    world.scripts = [Script(then=look, ends="cut"), Script([snapshot(0)], then=look_and_halt)]
+    world.run()
+    # The first connection lasted a second.
+    assert seen == [0, START / SECOND + 1 + room.HEALTHY_FOR_S]
