@@ -148,3 +148,16 @@ def test_folder_is_named_to_compose_once_and_a_given_name_stays(tmp_path: Path) 
     assert environment.read_text() == "COINSTREAM_SYMBOLS=BTC-USD\nCOINSTREAM_SECRETS=./secrets\n"
     assert not make_secrets.name_folder(environment, "./elsewhere")
     assert "elsewhere" not in environment.read_text()
+
+
+def test_public_ci_points_the_contract_suites_at_the_servers_of_compose() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
+    (suites,) = [step["run"] for step in jobs["real-products"]["steps"] if "contract suites" in step.get("name", "")]
+    for variable, server in (("KAFKA", "kafka"), ("POSTGRES", "postgres"), ("MONGODB", "mongo")):
+        default = re.search(r":-(\d+)\}", CORE["services"][server]["ports"][0])
+        assert default is not None
+        assert re.search(rf'COINSTREAM_TEST_{variable}="[^"]*127\.0\.0\.1:{default[1]}', suites)
+    named = re.findall(r"tests/\S+", suites)
+    assert {path.rpartition("/")[2] for path in named} == {"kafka", "postgres", "mongodb"}
+    assert all((ROOT / path).is_dir() for path in named)
+    assert jobs["check"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
