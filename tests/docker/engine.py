@@ -130,6 +130,7 @@ def find_or_start(*, may_install: bool) -> Engine:
 
 
 def _start(docker: Sequence[str], compose: Sequence[str]) -> Engine:
+    _demand_forwarding()
     home = CACHE / "engine"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     socket, log = home / "docker.sock", home / "dockerd.log"
@@ -157,6 +158,22 @@ def _start(docker: Sequence[str], compose: Sequence[str]) -> Engine:
             raise DockerTestError("dockerd does not start; the end of its log stands above")
         time.sleep(0.2)
     return engine
+
+
+def _demand_forwarding() -> None:
+    """See that containers will reach each other: an engine that ran here before may have left a firewall that drops.
+
+    Seen: names were found, connections timed out, for the kernel shows the bridge's frames to the firewall.
+    """
+    bridged = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    is_filtered = bridged.exists() and bridged.read_text().strip() == "1"
+    if not is_filtered or shutil.which("iptables") is None:
+        return
+    if "-P FORWARD DROP" in run("iptables", "-S", "FORWARD", may_fail=True).stdout:
+        raise DockerTestError(
+            "this machine's firewall drops what containers say to each other, and our engine changes no firewall:"
+            " start the engine that made those rules, or `iptables -P FORWARD ACCEPT`"
+        )
 
 
 def _find_compose() -> tuple[str, ...]:

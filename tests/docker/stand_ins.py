@@ -5,6 +5,7 @@ Only ever made in an engine of our own: a real engine's `postgres` shall be Post
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -25,7 +26,8 @@ from coinstream.local_servers import jars
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = Path(__file__).with_name("images")
 STAND_IN = "coinstream.stand-in"
-"""A label: what stands in."""
+SOURCE = "coinstream.stand-in.source"
+"""Labels: what stands in, and of which files it was made."""
 DEBIAN_RELEASE = "bookworm"
 # What python:3.11-slim has of shared libraries, beside what every Debian has.
 _LIBRARIES = (
@@ -47,8 +49,19 @@ def make_missing(engine: Engine, names: dict[str, str]) -> None:
     if not engine.has("coinstream-test/debian"):
         _make_debian(engine)
     for product, fill in _FILL.items():
-        if not engine.has(names[product]):
+        if not engine.has(names[product]) or _source(product) != _source_of(engine, names[product]):
             _make(engine, product, names[product], fill)
+
+
+def _source(product: str) -> str:
+    """Return a digest of the files that say how a stand-in is made."""
+    files = sorted(path for path in (IMAGES / product).rglob("*") if path.is_file())
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+
+
+def _source_of(engine: Engine, name: str) -> str:
+    (image,) = engine.inspect(name)
+    return str((image["Config"]["Labels"] or {}).get(SOURCE))
 
 
 def _make_debian(engine: Engine) -> None:
@@ -84,7 +97,8 @@ def _make(engine: Engine, product: str, name: str, fill: Callable[[Path], str]) 
         what = fill(context)
         say(f"making a stand-in for {name}: {what}")
         tags = ("--tag", name, "--tag", f"coinstream-test/{product}")
-        engine("build", "--network", "none", "--label", f"{STAND_IN}={what}", *tags, context)
+        labels = ("--label", f"{STAND_IN}={what}", "--label", f"{SOURCE}={_source(product)}")
+        engine("build", "--network", "none", *labels, *tags, context)
 
 
 def _fill_python(context: Path) -> str:

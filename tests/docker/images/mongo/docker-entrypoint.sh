@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pymongo
 
-SERVER = [sys.executable, "-m", "secantus", "--config", "/dev/null", "--storage-path", "/data/db/secantus"]
+NO_SETTINGS = Path("/data/configdb/secantusd.toml")
+SERVER = [sys.executable, "-m", "secantus", "--config", str(NO_SETTINGS), "--storage-path", "/data/db/secantus"]
 MADE = Path("/data/db/administrator_made")
 
 
@@ -54,6 +55,7 @@ def main() -> None:
     if command != "mongod" or "--bind_ip_all" not in options:
         sys.exit(f"this stand-in starts mongod with --bind_ip_all, not {sys.argv[1:]}")
     change_user()
+    NO_SETTINGS.touch()  # a file elsewhere must not change the server
     check_key(options)
     if not MADE.exists():
         make_administrator()
