@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # The tests that fit in five minutes on two cores; `make test-all` runs what they leave out.
 QUICK := not slow
 
-.PHONY: help setup demo prove test test-all soak check schemas clean
+.PHONY: help setup demo prove test test-all soak test-docker check schemas secrets docker-locks clean
 
 help:
 	@echo "make demo      set up and run everything on this machine; ARGS='--duration 60 --json'"
@@ -16,6 +16,8 @@ help:
 	@echo "make test-all  the rest of the tests: long faults, long properties, end to end"
 	@echo "make soak      ten minutes of the demo: every minute covered, memory bounded"
 	@echo "make check     ruff, mypy strict, import contracts, unit and property tests"
+	@echo "make secrets   passwords for compose.yaml, into secrets/; see docs/docker.md"
+	@echo "make test-docker  build the image, run compose.yaml on simulated data, compare; wants root and Docker"
 	@echo "make setup     only make .venv; .venv/bin/coinstream then works"
 
 setup:
@@ -55,6 +57,20 @@ check: setup
 # The JSON Schemas of docs/schemas, from the code; a test fails when they differ.
 schemas: setup
 	@$(BIN)/python tools/write_schemas.py
+
+# Passwords for compose.yaml, without .venv: who runs containers needs none. Never overwrites.
+secrets:
+	@$(PYTHON) tools/make_secrets.py $(ARGS)
+
+test-docker: setup
+	@$(BIN)/python tests/docker $(ARGS)
+
+# What the image installs: the part of requirements.lock without any extra, and what builds the wheel.
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
+	--no-annotate --constraint requirements.lock --custom-compile-command "make docker-locks"
+docker-locks: setup
+	@$(LOCK) pyproject.toml -o requirements.production.lock
+	@sed -n '/^requires = /p' pyproject.toml | cut -d'"' -f2 | $(LOCK) - -o requirements.build.lock
 
 clean:
 	@rm -rf .venv .venv-plain .coinstream .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -34,6 +34,9 @@ FILE = "coinstream.toml"
 OF_TESTS = re.compile(rf"{PREFIX}(TEST_\w+|SOAK_S)", re.ASCII)
 """Variables that only the test suite reads."""
 _is_symbol = re.compile(r"[^\s,;:/|-]+(-[^\s,;:/|-]+)+").fullmatch
+LEAST_SECRET = 24
+"""Characters of a password in a file. Nobody types it, so it need not be one that can be guessed."""
+MAKE_SECRETS = "`make secrets` writes them all"
 
 
 def _split(value: object) -> object:
@@ -116,6 +119,9 @@ class _Settings(BaseSettings):
     coinpaprika_url: HttpUrl = Field(None, description="another address of CoinPaprika's API")
     coingecko_url: HttpUrl = Field(None, description="another address of CoinGecko's API")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level written")
+    metrics_port: int | None = Field(None, ge=1, le=65_535, description="where Prometheus' metrics are served")
+    metrics_host: str = Field("127.0.0.1", description="the address of that port; 0.0.0.0 in a container")
+    secrets_folder: Path | None = Field(None, description="files named after users of addresses: their passwords")
 
     @classmethod
     def settings_customise_sources(
@@ -228,7 +234,41 @@ def addresses(settings: Settings, *needed: str) -> Addresses:
             f"{PREFIX}{missing[0].upper()} is not set and no local server runs in {settings.data_folder}/: "
             "set it, or start the local servers with `coinstream local up`"
         )
-    return Addresses(**{n: v.get_secret_value() if isinstance(v, SecretStr) else v or "" for n, v in found.items()})
+    plain = {n: v.get_secret_value() if isinstance(v, SecretStr) else v or "" for n, v in found.items()}
+    if settings.secrets_folder is not None:
+        plain |= {name: with_secret_password(plain[name], settings.secrets_folder) for name in needed}
+    return Addresses(**plain)
+
+
+def with_secret_password(url: str, folder: Path) -> str:
+    """Return an address with its user's password, which the file of the user's name in ``folder`` holds.
+
+    An address that names no user, or has a password already, stays as it is.
+
+    Raises:
+        SettingsError: The file is missing, or what it holds can be guessed.
+    """
+    parts = urlsplit(url) if "://" in url else None
+    if parts is None or not parts.username or parts.password:
+        return url
+    user = unquote(parts.username)
+    return _as_user(url, user, read_secret(folder / user))
+
+
+def read_secret(path: Path) -> str:
+    """Return what a file of secrets holds, without the newline at its end.
+
+    Raises:
+        SettingsError: It cannot be read, or is so short that it is a default or can be guessed.
+    """
+    try:
+        secret = path.read_text(encoding="utf-8").removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text"
+        raise SettingsError("a secret", str(path), f"a file that can be read ({reason}); {MAKE_SECRETS}") from None
+    if len(secret) < LEAST_SECRET or len(set(secret)) < LEAST_SECRET // 2 or secret != secret.strip():
+        raise SettingsError("a secret", str(path), f"{LEAST_SECRET} random characters or more; {MAKE_SECRETS}")
+    return secret
 
 
 def local_addresses(*groups: local_servers.LocalServers) -> Addresses:

@@ -41,6 +41,7 @@ from coinstream.telemetry import (
     CONSUMED,
     DEAD_LETTERS,
     DUPLICATES,
+    HEALTHY_UNTIL,
     INSERTED,
     LAG,
     NEWEST_TIME,
@@ -57,6 +58,8 @@ FETCH_WAIT_S = 0.05
 """How long a batch gathers: at most this much is added to the latency of a record."""
 TOUCH_EVERY_NS = 1_000_000_000
 LAG_EVERY_NS = 2_000_000_000
+HEALTHY_FOR_S = 60.0
+"""How long a turn of the loop, in which the store and Kafka have answered, vouches for the process."""
 FLUSH_TIMEOUT_S = 30.0
 FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 5.0
@@ -118,6 +121,7 @@ class Sink:
         self._touched_ns = 0
         self._lag_ns = 0
         self._letters: deque[tuple[str, Partition, int]] = deque(maxlen=REMEMBERED_LETTERS)
+        HEALTHY_UNTIL.labels("store").set(0)
 
     def run(self) -> None:
         """Move messages until told to stop; everything handed out by then is stored.
@@ -232,6 +236,8 @@ class Sink:
             lag_of_topic[partition.topic] = lag_of_topic.get(partition.topic, 0) + messages
         for topic, messages in lag_of_topic.items():
             LAG.labels(self._store.name, topic).set(messages)
+        # Whoever comes here has written to the store or asked it, and Kafka has just told where its log ends.
+        HEALTHY_UNTIL.labels("store").set(self._lag_ns / 1e9 + HEALTHY_FOR_S)
 
 
 def decode(batch: RawBatch) -> tuple[DecodedBatch, list[RefusedMessage]]:

@@ -42,6 +42,11 @@ VISIBLE_SECONDS = Histogram(
     ["store"],
     buckets=_LATENCY_BUCKETS_S,
 )
+HEALTHY_UNTIL = Gauge(
+    "coinstream_healthy_until_time_seconds",
+    "Until when a process vouches for a part of its work (venue, kafka, store); `coinstream.health` reads it.",
+    ["part"],
+)
 NEWEST_TIME = Gauge("coinstream_newest_record_time_seconds", "Kafka timestamp of the newest record stored.", ["store"])
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from coinstream.adapters import VENUES
+from coinstream.cli.servers import check_secrets
 from coinstream.errors import FatalError, SettingsError
 from coinstream.settings import addresses, chosen_symbols, load, passwords_of, venue_urls
 
@@ -130,3 +131,56 @@ def test_symbols_are_chosen_by_somebody_or_left_to_the_venue(monkeypatch: pytest
     assert chosen_symbols(load(symbols="btc-usdt")) == ("BTC-USDT",)
     monkeypatch.setenv("COINSTREAM_SYMBOLS", "eth-usdt")
     assert chosen_symbols(load()) == ("ETH-USDT",)
+
+
+SECRET = "0123456789abcdef" * 4
+
+
+def test_address_without_password_takes_it_from_the_file_of_its_user(tmp_path: Path) -> None:
+    (tmp_path / "coinstream_sink").write_text(f"{SECRET}\n")
+    (tmp_path / "coinstream_mongo_sink").write_text("p@ss/word:of %twenty4 random")
+    settings = load(
+        secrets_folder=tmp_path,
+        kafka_bootstrap="kafka:9092",
+        postgres_sink_url="postgresql://coinstream_sink@postgres:5432/coinstream",
+        postgres_reader_url="postgresql://coinstream_reader@postgres:5432/coinstream",
+        mongodb_sink_url="mongodb://coinstream_mongo_sink@mongo:27017/?authSource=admin",
+        mongodb_admin_url="mongodb://root:in_the_address@mongo/",
+    )
+    found = addresses(settings, "kafka_bootstrap", "postgres_sink_url", "mongodb_sink_url", "mongodb_admin_url")
+    assert found.kafka_bootstrap == "kafka:9092"
+    assert found.postgres_sink_url == f"postgresql://coinstream_sink:{SECRET}@postgres:5432/coinstream"
+    assert passwords_of(found.mongodb_sink_url) == {"coinstream_mongo_sink": "p@ss/word:of %twenty4 random"}
+    assert found.mongodb_sink_url.endswith("@mongo:27017/?authSource=admin")
+    assert found.mongodb_admin_url == "mongodb://root:in_the_address@mongo/"
+    # A process that does not need an address needs no secret of it either.
+    assert found.postgres_reader_url == "postgresql://coinstream_reader@postgres:5432/coinstream"
+
+
+@pytest.mark.parametrize("held", [None, "", "changeme", "coinstream_sink", "a" * 40, f" {SECRET}", f"{SECRET}\n\n"])
+def test_missing_or_guessable_secret_is_refused_and_not_shown(tmp_path: Path, held: str | None) -> None:
+    if held is not None:
+        (tmp_path / "coinstream_sink").write_text(held)
+    settings = load(secrets_folder=tmp_path, postgres_sink_url="postgresql://coinstream_sink@h/coinstream")
+    with pytest.raises(SettingsError, match="make secrets") as refusal:
+        addresses(settings, "postgres_sink_url")
+    assert str(tmp_path / "coinstream_sink") in str(refusal.value)
+    assert not held or held in ("", "coinstream_sink") or held not in str(refusal.value)
+
+
+def test_check_of_secrets_names_the_first_that_can_be_guessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SettingsError, match="COINSTREAM_SECRETS_FOLDER"):
+        check_secrets()
+    folder = tmp_path / "secrets"
+    monkeypatch.setenv("COINSTREAM_SECRETS_FOLDER", str(folder))
+    with pytest.raises(SettingsError, match="holds files of passwords"):
+        check_secrets()
+    folder.mkdir()
+    (folder / "a").write_text(SECRET)
+    check_secrets()
+    assert capsys.readouterr().err == "secrets: 1 as they should be\n"
+    (folder / "b").write_text("postgres")
+    with pytest.raises(SettingsError, match=r"/b'.*make secrets"):
+        check_secrets()

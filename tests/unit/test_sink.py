@@ -20,8 +20,9 @@ from coinstream.messages import (
     Trade,
     encode,
 )
-from coinstream.sink import Sink, decode
+from coinstream.sink import HEALTHY_FOR_S, Sink, decode
 from coinstream.stores import Written
+from coinstream.telemetry import HEALTHY_UNTIL
 
 T = 1_700_000_000_000_000
 
@@ -242,3 +243,23 @@ def test_decoding_keeps_offsets_beside_their_messages() -> None:
     assert [m.trade_id for m in good.messages if isinstance(m, Trade)] == ["7"]
     assert (good.offsets, good.start.next_offset, good.end.next_offset) == ([6], 2, 8)
     assert [message.offset for message in refused] == [5, 7]
+
+
+def healthy_until_s() -> float:
+    (metric,) = HEALTHY_UNTIL.collect()
+    return next(sample.value for sample in metric.samples if sample.labels == {"part": "store"})
+
+
+def test_sink_vouches_for_itself_once_the_store_and_kafka_have_answered() -> None:
+    run([fetched(encode(trade(1)))])
+    assert healthy_until_s() == pytest.approx(T / 1_000_000 + HEALTHY_FOR_S, abs=1)
+
+
+def test_sink_whose_store_is_away_does_not_vouch_for_itself() -> None:
+    store = FakeStore(Journal())
+    store.failures = [TransientError("away")]
+    seen: list[float] = []
+    store.touch = lambda: seen.append(healthy_until_s())  # type: ignore[method-assign]
+    batch = [fetched(encode(trade(1)))]
+    run(batch, batch, store=store)
+    assert seen[0] == 0

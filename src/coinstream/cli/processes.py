@@ -10,7 +10,7 @@ import sys
 import time
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from coinstream.settings import Addresses, Settings
 
 DEFAULT_VENUE = "coinbase"
+FEED_HEALTHY_FOR_S = 60.0
+POLL_HEALTHY_FOR_S = 150.0
+"""How long Kafka's acknowledgement vouches for a process: a feed publishes every two seconds, a poll each minute."""
 
 sink = typer.Typer(help="Keep a store from Kafka.", no_args_is_help=True)
 simulate = typer.Typer(help="Pretend to be the outside world.", no_args_is_help=True)
 
-Metrics = Annotated[int | None, typer.Option(min=1, max=65_535, help="serve Prometheus metrics on this local port")]
+Metrics = Annotated[int | None, typer.Option(min=1, max=65_535, help="serve Prometheus metrics on this port")]
 Workers = Annotated[int, typer.Option(min=1, max=64, help="processes in one consumer group")]
 
 
@@ -54,10 +57,9 @@ def ingest(
     metrics_port: Metrics = None,
 ) -> None:
     """Read a venue (or the asset sources, or recordings) and publish to Kafka."""
-    settings = settings_room.load(symbols=symbols)
+    settings = settings_room.load(symbols=symbols, metrics_port=metrics_port)
     telemetry.configure_logging(level=settings.log_level)
-    if metrics_port:
-        telemetry.serve_metrics(metrics_port)
+    _serve_metrics(settings)
     recordings = [*(replay or []), *(files or [])]
     if files and not replay:
         raise SettingsError("FILE", str(files[0]), "files are read with --replay FILE…")
@@ -67,7 +69,8 @@ def ingest(
         raise SettingsError("--record", str(record), "with a feed, not with --poll or --replay")
     times_as_fast = _speed(speed)
     venue = venue_named(venue)
-    producer = _producer(settings, "poll" if poll else "ingest")
+    name, healthy_for_s = ("poll", POLL_HEALTHY_FOR_S) if poll else ("ingest", FEED_HEALTHY_FOR_S)
+    producer = _producer(settings, name, healthy_for_s)
     try:
         if recordings:
             _replay(recordings, producer, venue=venue, speed=times_as_fast)
@@ -79,13 +82,22 @@ def ingest(
         producer.close()
 
 
-def _producer(settings: Settings, name: str) -> Producer:
+def _serve_metrics(settings: Settings) -> None:
+    if settings.metrics_port is not None:
+        telemetry.serve_metrics(settings.metrics_port, host=settings.metrics_host)
+
+
+def _producer(settings: Settings, name: str, healthy_for_s: float) -> Producer:
     from coinstream.kafka import Producer
 
     found = settings_room.addresses(settings, "kafka_bootstrap")
     # A feed works in an event loop: a full queue must give it back soon, so that it can let go of the venue.
     return Producer(
-        found.kafka_bootstrap, client_id=f"coinstream-{name}", topic_prefix=settings.topic_prefix, queue_wait_s=0.2
+        found.kafka_bootstrap,
+        client_id=f"coinstream-{name}",
+        topic_prefix=settings.topic_prefix,
+        queue_wait_s=0.2,
+        healthy_for_s=healthy_for_s,
     )
 
 
@@ -155,7 +167,7 @@ async def _feed(settings: Settings, producer: Producer, *, venue: str, simulated
 def sink_postgres(workers: Workers = 1, metrics_port: Metrics = None) -> None:
     """Write the market's messages to PostgreSQL, exactly once."""
     if workers > 1:
-        run_workers("sink", "postgres", workers=workers, metrics_port=metrics_port)
+        _run_workers("postgres", workers, metrics_port)
     from coinstream.sink import run_postgres_sink
 
     settings, found, stop = _sink_process("postgres_sink_url", metrics_port)
@@ -166,18 +178,23 @@ def sink_postgres(workers: Workers = 1, metrics_port: Metrics = None) -> None:
 def sink_mongodb(workers: Workers = 1, metrics_port: Metrics = None) -> None:
     """Write the market's messages to MongoDB, once in effect."""
     if workers > 1:
-        run_workers("sink", "mongodb", workers=workers, metrics_port=metrics_port)
+        _run_workers("mongodb", workers, metrics_port)
     from coinstream.sink import run_mongodb_sink
 
     settings, found, stop = _sink_process("mongodb_sink_url", metrics_port)
     run_mongodb_sink(found.mongodb_sink_url, settings.mongodb_database, stop, **_kafka(settings, found))
 
 
+def _run_workers(store: str, workers: int, metrics_port: int | None) -> NoReturn:
+    """Run workers that serve metrics on consecutive ports, wherever the first one's number comes from."""
+    settings = settings_room.load(metrics_port=metrics_port)
+    run_workers("sink", store, workers=workers, metrics_port=settings.metrics_port)
+
+
 def _sink_process(store_url: str, metrics_port: int | None) -> tuple[Settings, Addresses, Callable[[], bool]]:
-    settings = settings_room.load()
+    settings = settings_room.load(metrics_port=metrics_port)
     telemetry.configure_logging(level=settings.log_level)
-    if metrics_port:
-        telemetry.serve_metrics(metrics_port)
+    _serve_metrics(settings)
     # librdkafka's threads and ours share one interpreter lock; at the default of 5 ms they wait for each other.
     sys.setswitchinterval(0.0005)
     return settings, settings_room.addresses(settings, "kafka_bootstrap", store_url), stop_on_signals().is_set
@@ -207,6 +224,7 @@ def simulate_exchange(
             "half-open (seconds until a connection falls silent), too-many-requests (the probability for a request)",
         ),
     ] = None,
+    host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 in a container")] = "127.0.0.1",
 ) -> None:
     """Run an exchange that speaks a venue's public protocol, and the asset sources' REST routes.
 
@@ -223,6 +241,7 @@ def simulate_exchange(
             seed=seed,
             symbols=[symbol.strip().upper() for symbol in symbols.split(",")] if symbols else None,
             faults=parse_faults(fault or []),
+            host=host,
             websocket_port=port,
             http_port=http_port,
         )

@@ -11,13 +11,14 @@ import typer
 
 from coinstream import local_servers
 from coinstream import settings as settings_room
-from coinstream.errors import FatalError
+from coinstream.errors import FatalError, SettingsError
 from coinstream.local_servers import LocalServers
 from coinstream.settings import Addresses, Settings
 
 local = typer.Typer(help="The local servers: Kafka, PostgreSQL, MongoDB's stand-in.", no_args_is_help=True)
 topics = typer.Typer(help="Kafka's topics.", no_args_is_help=True)
 stores = typer.Typer(help="The databases.", no_args_is_help=True)
+secrets = typer.Typer(help="Passwords in files.", no_args_is_help=True)
 
 STORE_ADDRESSES = (
     "postgres_admin_url",
@@ -153,3 +154,17 @@ def migrate_stores(settings: Settings, found: Addresses) -> None:
         database=settings.mongodb_database,
         progress=tell,
     )
+
+
+@secrets.command("check")
+def check_secrets() -> None:
+    """Refuse passwords that are missing or can be guessed, before any server is made with them."""
+    folder = settings_room.load().secrets_folder
+    if folder is None:
+        raise SettingsError("COINSTREAM_SECRETS_FOLDER", "", "the folder of the passwords' files")
+    paths = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    if not paths:
+        raise SettingsError("COINSTREAM_SECRETS_FOLDER", str(folder), "a folder that holds files of passwords")
+    for path in paths:
+        settings_room.read_secret(path)
+    tell(f"secrets: {len(paths)} as they should be")

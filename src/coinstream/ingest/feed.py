@@ -35,7 +35,7 @@ from coinstream.ingest.record import Recorder
 from coinstream.ingest.requests import SPACING_S, Requests
 from coinstream.ingest.stream import MarketStream, Received
 from coinstream.messages import Instrument
-from coinstream.telemetry import FRAMES, RECONNECTS, logger
+from coinstream.telemetry import FRAMES, HEALTHY_UNTIL, RECONNECTS, logger
 
 TICK_S = 0.1
 SLICE_MESSAGES = 200
@@ -43,6 +43,8 @@ SLICE_MESSAGES = 200
 KAFKA_FIRST_WAIT_S = 0.05
 KAFKA_LAST_WAIT_S = 1.0
 FLUSH_TIMEOUT_S = 10.0
+HEALTHY_FOR_S = 60.0
+"""How long a frame vouches for the connection; venues send something every second."""
 """On stopping: for Kafka to take what waits, and again to acknowledge it."""
 LIST_AGAIN_S = 60.0
 SIMULATED = "_simulated"
@@ -177,6 +179,7 @@ class Feed:
 
     async def run(self) -> None:
         """Read until told to stop; see `run_feed` for what is raised."""
+        HEALTHY_UNTIL.labels("venue").set(0)
         async with make_client(self._outside.patience, transport=self._outside.transport) as self._client:
             try:
                 while True:
@@ -268,6 +271,7 @@ class Feed:
             self._frames += len(part)
             frames.inc(len(part))
             self._is_taking = start + SLICE_MESSAGES < len(arrived)
+            HEALTHY_UNTIL.labels("venue").set(self._now_us() / 1_000_000 + HEALTHY_FOR_S)
             await self._tick()
             await asyncio.sleep(0)
             if not has_room and self._link is not None:

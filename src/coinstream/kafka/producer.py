@@ -18,7 +18,7 @@ from coinstream.errors import CoinstreamError, FatalError, RefusedError, Transie
 from coinstream.kafka.connection import Outage, classified, client_settings, made, reach
 from coinstream.kafka.dead_letters import MAX_VALUE_BYTES, DeadLetter, headers_of
 from coinstream.messages import TOPIC_OF, TOPICS, Message, encode, key_of
-from coinstream.telemetry import PUBLISHED
+from coinstream.telemetry import HEALTHY_UNTIL, PUBLISHED
 
 QUEUE_MESSAGES = 200_000
 QUEUE_KBYTES = 131_072
@@ -45,6 +45,7 @@ class Producer:
         queue_wait_s: Longest that `publish` waits while the queue is full; in an asyncio loop nothing
             else runs meanwhile.
         security: librdkafka's security settings, if any.
+        healthy_for_s: How long an acknowledgement vouches for the process's health; ``None``: it says nothing of it.
 
     Raises:
         FatalError: No broker answers, the credentials are refused, or a topic of the table is missing.
@@ -58,10 +59,14 @@ class Producer:
         topic_prefix: str = "",
         queue_wait_s: float = QUEUE_WAIT_S,
         security: Mapping[str, str] | None = None,
+        healthy_for_s: float | None = None,
     ) -> None:
         self.topic_prefix = topic_prefix
         self._outage = Outage(bootstrap)
         self._queue_wait_s = queue_wait_s
+        self._healthy_for_s = healthy_for_s
+        if healthy_for_s is not None:
+            HEALTHY_UNTIL.labels("kafka").set(0)
         self._client = made(Client, client_settings(bootstrap, client_id, self._outage, security) | _SETTINGS)
         self._produce = self._client.produce
         self._acknowledged = dict.fromkeys((topic.name for topic in TOPICS), 0)
@@ -219,6 +224,8 @@ class Producer:
                 PUBLISHED.labels(topic).inc(new)
                 self._reported[topic] = count
                 self._outage.answered()
+                if self._healthy_for_s is not None:
+                    HEALTHY_UNTIL.labels("kafka").set(time.time_ns() / 1e9 + self._healthy_for_s)
 
     def _raise_fatal(self) -> None:
         self._outage.raise_fatal()

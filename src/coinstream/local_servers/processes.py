@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
-
 from coinstream.errors import FatalError, TransientError
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
@@ -36,6 +34,8 @@ def started_ticks(pid: int) -> int | None:
         except OSError:
             return None
         return None if fields[0] in "ZX" else int(fields[19])
+    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415 - of the `local` extra, which production has not
+
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time())

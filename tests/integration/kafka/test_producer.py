@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, TopicPartition
 from coinstream.errors import FatalError, RefusedError
 from coinstream.kafka import DeadLetter, Producer, UndeliveredError, end_offsets, read_range, start_offsets
 from coinstream.messages import BY_NAME, AssetSnapshot, Trade, decode, key_of
+from coinstream.telemetry import HEALTHY_UNTIL
 
 TRADES = BY_NAME["market.trades"]
 DEAD_TRADES = BY_NAME["market.trades.dead-letters"]
@@ -180,3 +181,16 @@ def test_event_loop_goes_on_while_messages_are_published(producer, make_trade):
     assert asyncio.run(publish_while_ticking()) < 0.5
     producer.flush(20)
     assert producer.acknowledged["market.trades"] == 20_000
+
+
+def test_acknowledgement_vouches_for_the_process_that_asked_for_it(bootstrap, prefix, make_trade):
+    def vouched_s():
+        (metric,) = HEALTHY_UNTIL.collect()
+        return next((sample.value for sample in metric.samples if sample.labels == {"part": "kafka"}), None)
+
+    producer = Producer(bootstrap, client_id="test", topic_prefix=prefix, healthy_for_s=60.0)
+    assert vouched_s() == 0
+    producer.publish(make_trade(1))
+    producer.flush(30)
+    assert vouched_s() == pytest.approx(time.time_ns() / 1e9 + 60, abs=30)
+    producer.close()

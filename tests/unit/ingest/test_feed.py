@@ -14,6 +14,7 @@ from coinstream.errors import FatalError, TransientError
 from coinstream.ingest import feed as room
 from coinstream.ingest.feed import run_feed
 from coinstream.messages import BookSnapshot, Coverage, Instrument, Trade
+from coinstream.telemetry import HEALTHY_UNTIL
 from outlets import KeptOutlet
 from scripted_feed import MINUTE, SECOND, START, Script, ScriptedLink, World
 
@@ -250,3 +251,25 @@ def test_venues_own_symbols_are_read_where_nobody_says_what() -> None:
     world.run()
     assert {ids for _, channel, ids in requests(world.links[0]) if channel != "heartbeats"} <= {listed}
     assert {row.symbol for row in world.producer.of(Coverage)} == set(listed)
+
+
+def vouched_s() -> float:
+    (metric,) = HEALTHY_UNTIL.collect()
+    return next(sample.value for sample in metric.samples if sample.labels == {"part": "venue"})
+
+
+def test_feed_vouches_for_its_venue_by_each_frame_and_not_by_a_connection() -> None:
+    seen: list[float] = []
+
+    def look() -> None:
+        seen.append(vouched_s())
+
+    def look_and_halt() -> None:
+        look()
+        world.halt()
+
+    world = World([])
+    world.scripts = [Script(then=look, ends="cut"), Script([snapshot(0)], then=look_and_halt)]
+    world.run()
+    # The first connection lasted a second.
+    assert seen == [0, START / SECOND + 1 + room.HEALTHY_FOR_S]

@@ -1,0 +1,2 @@
+#!/bin/bash
+exec /opt/kafka/bin/java-of-kafka org.apache.kafka.tools.BrokerApiVersionsCommand "$@"
