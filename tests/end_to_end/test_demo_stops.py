@@ -67,7 +67,7 @@ def test_stop_at_any_time_of_the_set_up_leaves_nothing_and_says_so(tmp_path: Pat
             process.send_signal(number)
             out, said = process.communicate(timeout=60)
             moment = f"{words!r} and {after_s} s: {said}"
-            if "source: simulated" in said:
+            if after_s and "source: simulated" in said:
                 continue  # too late, on a fast machine: the feed had begun, and the demo compares
             assert process.returncode == 130, moment
             assert out == "", moment
