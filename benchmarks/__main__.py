@@ -55,6 +55,7 @@ def run(names: list[str], repetitions: int) -> tuple[list[Result], str]:
         for name in names:
             tell(f"{name}: at {time.monotonic() - began_s:.0f} s")
             results.append(importlib.import_module(f"benchmarks.bench_{name}").run(bench))
+            tell(figures_table(results[-1:]))
         servers = ", ".join(server.label for server in bench.servers.servers)
     tell(f"done in {time.monotonic() - began_s:.0f} s")
     return results, servers

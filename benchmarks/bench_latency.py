@@ -30,11 +30,14 @@ from coinstream.cli.workers import Child
 from coinstream.errors import FatalError
 from coinstream.kafka import end_offsets, read_range
 from coinstream.messages import TOPIC_OF, LogPosition, Partition, Trade, decode
+from coinstream.simulator.products import PRODUCTS
 from coinstream.stores.postgres.write import PostgresWriter
 
 TRADES_PER_S = 5_000
 EVENTS_PER_S = 6_500
-"""Orders that come or go at the simulated exchange: 0.8 trades each, and some more, so that 5,000 are reached."""
+"""Orders that come or go at the simulated exchange, of which each makes 0.8 trades."""
+REACHED = 0.97
+"""Of the trades a second that are wanted; less is no measurement."""
 PREFIX = "bench.latency."
 WARM_UP_S = 6.0
 SECONDS = 12.0
@@ -52,6 +55,7 @@ def run(bench: Bench) -> Result:
         "COINSTREAM_DATA_FOLDER": str(bench.servers.folder),
         "COINSTREAM_TOPIC_PREFIX": PREFIX,
         "COINSTREAM_LOG_LEVEL": "warning",
+        "COINSTREAM_SYMBOLS": ",".join(product.symbol for product in PRODUCTS),
         "COINSTREAM_KAFKA_BOOTSTRAP": bench.found.kafka_bootstrap,
         "COINSTREAM_POSTGRES_SINK_URL": bench.found.postgres_sink_url,
     }
@@ -63,17 +67,22 @@ def run(bench: Bench) -> Result:
         measured = measure({"latency": lambda: _part(bench, processes)}, repetitions=bench.repetitions, tell=tell)
         commit = _sink_setting(bench)
     table.close()
+    reached = measured.rate("latency").median
+    if reached < REACHED * TRADES_PER_S:
+        raise FatalError(
+            f"the exchange made {reached:,.0f} trades/s, not {TRADES_PER_S:,}: this machine is too slow for it"
+        )
     middle, longest = measured.value("latency", "p50_ms").median, measured.value("latency", "max_ms").greatest
     return Result(
         "latency",
         "From received to visible in PostgreSQL",
         [
             Figure(
-                f"received to visible in PostgreSQL, p99, `synchronous_commit = {commit}`",
+                f"received to visible in PostgreSQL at {TRADES_PER_S:,} trades/s, p99, `synchronous_commit = {commit}`",
                 "ms",
                 measured.value("latency", "p99_ms"),
                 Target(250, at_least=False),
-                f"at {measured.rate('latency').median:,.0f} trades/s; p50 {middle:.0f} ms, longest {longest:.0f} ms",
+                f"{reached:,.0f} trades/s; p50 {middle:.0f} ms, longest {longest:.0f} ms",
             )
         ],
         [

@@ -43,7 +43,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
         if figure.value is not None:
             unit = figure.unit.replace("`", "")
             text = f" {number(figure.value.median)} {unit}  (target {figure.target})"
-            axes.text(share, place, text, va="center", fontsize=9)
+            axes.text(share, place, text, va="center", fontsize=9, bbox={"color": "white", "pad": 0.5})
     axes.set_xlabel("of the target (right of the dashed line: met)", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     chart.savefig(path, metadata={"Software": None})
