@@ -40,16 +40,24 @@ def snapshot(roots: Sequence[int]) -> Snapshot:
         children[process.info["ppid"]].append(process.pid)
     busy = psutil.cpu_times()
     machine_s = sum(getattr(busy, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
-    return Snapshot(time.monotonic(), machine_s, {root: _of_tree(root, own, children) for root in roots})
+    return Snapshot(time.monotonic(), machine_s, {root: of_tree(root, own, children) for root in roots})
 
 
-def _of_tree(root: int, own: Mapping[int, float], children: Mapping[int, Sequence[int]]) -> float:
+def of_tree(root: int, own: Mapping[int, float], children: Mapping[int, Sequence[int]]) -> float:
+    """Return the CPU seconds of a process and all its descendants."""
     used_s, waiting = 0.0, [root]
     while waiting:
         pid = waiting.pop()
         used_s += own.get(pid, 0.0)
         waiting += children.get(pid, ())
     return used_s
+
+
+def foreign_cores(before: Snapshot, after: Snapshot, ours: int) -> float:
+    """Return what everybody but one process tree used between two snapshots, in cores."""
+    ours_s = after.tree_s[ours] - before.tree_s[ours]
+    others_s = after.machine_s - before.machine_s - ours_s
+    return max(0.0, others_s) / (after.at_s - before.at_s)
 
 
 @dataclass(slots=True)
@@ -77,7 +85,5 @@ def watching(servers: Mapping[str, int]) -> Iterator[Watched]:
     before = snapshot([mine, *servers.values()])
     yield watched
     after = snapshot([mine, *servers.values()])
-    ours_s = after.tree_s[mine] - before.tree_s[mine]
-    foreign_s = after.machine_s - before.machine_s - ours_s
-    watched.foreign_cores = max(0.0, foreign_s) / (after.at_s - before.at_s)
+    watched.foreign_cores = foreign_cores(before, after, mine)
     watched.cpu_s = {name: after.tree_s[pid] - before.tree_s[pid] for name, pid in servers.items()}
