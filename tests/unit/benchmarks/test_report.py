@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from benchmarks.bench_latency import quantile
 from benchmarks.bench_peers import missing
 from benchmarks.chart import share_of_target

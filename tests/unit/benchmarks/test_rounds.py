@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from benchmarks.rounds import TRIES_PER_ROUND, Part, Round, Spread, choose, measure
 
 
