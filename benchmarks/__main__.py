@@ -34,10 +34,13 @@ def main() -> None:
     parser.add_argument(
         "--repetitions", type=int, default=5, choices=range(1, 51), metavar="N", help="rounds that count"
     )
+    parser.add_argument(
+        "--patience", type=float, default=60, metavar="SECONDS", help="a benchmark's longest wait for a quiet machine"
+    )
     options = parser.parse_args()
     names = [name for name in NAMES if not options.only or name in options.only]
     signal.signal(signal.SIGTERM, _end)
-    results, servers = run(names, options.repetitions)
+    results, servers = run(names, options.repetitions, options.patience)
     print(figures_table(results), costs_table(results), sep="\n\n")
     for result in results:
         print(f"\n{result.title}: {rounds(result.measured)}" if result.measured else "")
@@ -47,11 +50,11 @@ def main() -> None:
     write(results, servers=servers, command=_command())
 
 
-def run(names: list[str], repetitions: int) -> tuple[list[Result], str]:
+def run(names: list[str], repetitions: int, patience_s: float) -> tuple[list[Result], str]:
     """Run benchmarks one after the other on servers of their own; return the results and the servers' names."""
     began_s = time.monotonic()
     results = []
-    with started(repetitions) as bench:
+    with started(repetitions, patience_s) as bench:
         for name in names:
             tell(f"{name}: at {time.monotonic() - began_s:.0f} s")
             results.append(importlib.import_module(f"benchmarks.bench_{name}").run(bench))

@@ -11,7 +11,6 @@ from typing import Any
 
 from benchmarks import market
 from benchmarks.report import Cost, Figure, Result, paragraphs
-from benchmarks.rounds import measure
 from benchmarks.servers import Bench
 from benchmarks.worker import Clock, serve
 from coinstream.cli.servers import tell
@@ -29,13 +28,11 @@ def run(bench: Bench) -> Result:
     tell(f"  a recording of {received:,} frames")
     bench.topics(PREFIX)
     arguments = {"bootstrap": bench.found.kafka_bootstrap, "prefix": PREFIX, "path": str(recording)}
-    measured = measure(
+    measured = bench.measure(
         {
             "replay": lambda: bench.child("benchmarks.bench_books", arguments, roles=["kafka"]),
             "decode": lambda: bench.child("benchmarks.bench_books", arguments | {"ceiling": True}, roles=[]),
-        },
-        repetitions=bench.repetitions,
-        tell=tell,
+        }
     )
     recording.unlink()
     ours, ceiling = measured.rate("replay"), measured.rate("decode")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import market
 from benchmarks.report import Cost, Figure, Result, Target, paragraphs
-from benchmarks.rounds import Measured, Part, measure
+from benchmarks.rounds import Measured, Part
 from benchmarks.servers import Bench
 from benchmarks.worker import Clock, serve
 from coinstream.cli.servers import tell
@@ -39,7 +39,7 @@ def run(bench: Bench) -> Result:
     def part(way: str) -> Callable[[], Part]:
         return lambda: bench.child("benchmarks.bench_ingest", arguments | {"way": way}, roles=["kafka"])
 
-    measured = measure({way: part(way) for way in WAYS}, repetitions=bench.repetitions, tell=tell)
+    measured = bench.measure({way: part(way) for way in WAYS})
     recording.unlink()
     ours, ceiling = measured.rate("replay"), measured.rate("produce_batch")
     published = measured.rounds[0].parts["replay"].units

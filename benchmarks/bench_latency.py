@@ -23,7 +23,7 @@ import psycopg
 from benchmarks.bench_postgres import Table
 from benchmarks.load import watching
 from benchmarks.report import Cost, Figure, Result, Target, paragraphs
-from benchmarks.rounds import Part, measure
+from benchmarks.rounds import Part
 from benchmarks.servers import Bench
 from coinstream.cli.servers import tell
 from coinstream.cli.workers import Child
@@ -64,7 +64,7 @@ def run(bench: Bench) -> Result:
         processes = _start(bench, environment, stack)
         tell(f"  {WARM_UP_S:g} s to warm up")
         time.sleep(WARM_UP_S)
-        measured = measure({"latency": lambda: _part(bench, processes)}, repetitions=bench.repetitions, tell=tell)
+        measured = bench.measure({"latency": lambda: _part(bench, processes)})
         commit = _sink_setting(bench)
     table.close()
     reached = measured.rate("latency").median

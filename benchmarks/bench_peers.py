@@ -16,12 +16,11 @@ import psycopg
 
 from benchmarks.bench_postgres import Table, fill_log, sink_part
 from benchmarks.report import Cost, Figure, Result, Target, paragraphs
-from benchmarks.rounds import Measured, Part, measure
+from benchmarks.rounds import Measured, Part
 from benchmarks.servers import ROOT, Bench
-from coinstream.cli.servers import tell
 
 SECONDS = 6_000
-ROWS = 100_000
+ROWS = 60_000
 """What a peer writes: some seconds of its time."""
 PREFIX = "bench.peers."
 ENVIRONMENT = ROOT / ".venv-peers"
@@ -116,7 +115,7 @@ def _measure(bench: Bench, there: list[str]) -> Measured:
     sink_part(bench, table, rows, prefix=PREFIX)  # makes the days and warms the caches
     with psycopg.connect(bench.found.postgres_admin_url, autocommit=True) as connection:
         connection.execute("ALTER ROLE postgres SET synchronous_commit = off")  # the peers' role here
-    measured = measure(parts, repetitions=bench.repetitions, tell=tell)
+    measured = bench.measure(parts)
     with psycopg.connect(bench.found.postgres_admin_url, autocommit=True) as connection:
         connection.execute("ALTER ROLE postgres RESET synchronous_commit")
     table.close()

@@ -7,7 +7,6 @@ file on the server's own disk, whose rows stand in the order in which the sink w
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
@@ -17,14 +16,15 @@ from psycopg import sql
 from benchmarks import market
 from benchmarks.load import watching
 from benchmarks.report import Cost, Figure, Result, Target, paragraphs
-from benchmarks.rounds import Part, measure
+from benchmarks.rounds import Part
 from benchmarks.servers import Bench
 from benchmarks.worker import serve
+from coinstream.cli.processes import tune_for_batches
 from coinstream.cli.servers import tell
 from coinstream.sink import POSTGRES_GROUP
 from coinstream.stores.postgres.tables import TRADES
 
-SECONDS = 15_000
+SECONDS = 9_000
 PREFIX = "bench.postgres."
 TIMEOUT_S = 120.0
 
@@ -37,11 +37,7 @@ def run(bench: Bench) -> Result:
     sink_part(bench, table, rows)
     table.write_file()
     candles = table.count("market.candles")
-    measured = measure(
-        {"sink": lambda: sink_part(bench, table, rows), "copy": lambda: table.copy_part(rows)},
-        repetitions=bench.repetitions,
-        tell=tell,
-    )
+    measured = bench.measure({"sink": lambda: sink_part(bench, table, rows), "copy": lambda: table.copy_part(rows)})
     ours, ceiling = measured.rate("sink"), measured.rate("copy")
     cost = {name: measured.cpu_us("sink", name) for name in measured.processes("sink")}
     table.close()
@@ -162,7 +158,7 @@ def work(*, url: str, bootstrap: str, prefix: str, rows: int) -> dict[str, Any]:
     from coinstream.sink import run_postgres_sink
     from coinstream.telemetry import INSERTED
 
-    sys.setswitchinterval(0.0005)  # as the command does
+    tune_for_batches()
     inserted = INSERTED.labels("postgresql", "trades")
     began_s = time.monotonic()
     start = end = (0.0, 0.0)

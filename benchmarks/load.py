@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
 
+SAMPLE_S = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -87,3 +89,28 @@ def watching(servers: Mapping[str, int]) -> Iterator[Watched]:
     after = snapshot([mine, *servers.values()])
     watched.foreign_cores = foreign_cores(before, after, mine)
     watched.cpu_s = {name: after.tree_s[pid] - before.tree_s[pid] for name, pid in servers.items()}
+
+
+class Patience:
+    """Waits for the machine to be quiet, so that fewer rounds must be dropped; only so long in all.
+
+    Args:
+        seconds: For all waits together; when they are used up, nothing is waited for.
+        most_foreign_cores: What counts as quiet.
+    """
+
+    def __init__(self, seconds: float, most_foreign_cores: float) -> None:
+        self._left_s = seconds
+        self._most = most_foreign_cores
+
+    def wait(self) -> None:
+        """Return when others used next to nothing for half a second, or patience is at its end."""
+        mine = os.getpid()
+        before = snapshot([mine])
+        while self._left_s > 0:
+            time.sleep(SAMPLE_S)
+            after = snapshot([mine])
+            self._left_s -= after.at_s - before.at_s
+            if foreign_cores(before, after, mine) <= self._most:
+                return
+            before = after

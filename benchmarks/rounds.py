@@ -13,7 +13,7 @@ from statistics import median
 MOST_FOREIGN_CORES = 0.15
 """More than so much of a core used by processes that are not ours drops a round. On an idle machine, the
 kernel's own threads and the system's services come to 0.02 to 0.08 while our servers write."""
-TRIES_PER_ROUND = 3
+TRIES_PER_ROUND = 2
 """So many rounds are tried for each that is wanted; beyond that the least disturbed are kept, and named so."""
 
 
@@ -121,25 +121,32 @@ def choose(tried: Sequence[Round], wanted: int, most_foreign_cores: float = MOST
     return Measured(kept, dropped=len(tried) - len(kept), disturbed=len(filled))
 
 
+def _settled(take: Callable[[], Part], settle: Callable[[], None]) -> Part:
+    settle()
+    return take()
+
+
 def measure(
     parts: Mapping[str, Callable[[], Part]],
     *,
     repetitions: int,
     tell: Callable[[str], None],
+    settle: Callable[[], None] = lambda: None,
     most_foreign_cores: float = MOST_FOREIGN_CORES,
 ) -> Measured:
-    """Measure the parts in turn until enough rounds were quiet, or three times as many were tried.
+    """Measure the parts in turn until enough rounds were quiet, or `TRIES_PER_ROUND` times as many were tried.
 
     Args:
         parts: What to measure, by name, in the order of a round.
         repetitions: How many rounds are to count.
         tell: Takes a line of progress a round.
+        settle: Called before each part; it may wait until the machine is quiet.
         most_foreign_cores: More than this drops a round.
     """
     tried: list[Round] = []
     quiet = 0
     while quiet < repetitions and len(tried) < TRIES_PER_ROUND * repetitions:
-        one = Round({name: take() for name, take in parts.items()})
+        one = Round({name: _settled(take, settle) for name, take in parts.items()})
         tried.append(one)
         is_quiet = one.foreign_cores <= most_foreign_cores
         quiet += is_quiet

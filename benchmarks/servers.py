@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,8 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
 
-from benchmarks.load import watching
-from benchmarks.rounds import Part
+from benchmarks.load import Patience, watching
+from benchmarks.rounds import MOST_FOREIGN_CORES, Measured, Part, measure
 from coinstream import local_servers, settings
 from coinstream.cli.servers import migrate_stores, tell
 from coinstream.errors import FatalError
@@ -37,12 +37,19 @@ class Bench:
         servers: Those that run.
         found: Their addresses.
         repetitions: Rounds that are to count.
+        patience_s: How long a benchmark may wait in all for a quiet machine.
     """
 
     folder: Path
     servers: local_servers.LocalServers
     found: settings.Addresses
     repetitions: int
+    patience_s: float
+
+    def measure(self, parts: Mapping[str, Callable[[], Part]]) -> Measured:
+        """Measure parts in turn, each from a quiet moment on where there is one."""
+        patience = Patience(self.patience_s, MOST_FOREIGN_CORES)
+        return measure(parts, repetitions=self.repetitions, tell=tell, settle=patience.wait)
 
     def pid(self, role: str) -> int:
         """Return a server's process id."""
@@ -137,14 +144,14 @@ def _read_both(process: subprocess.Popen[bytes]) -> tuple[str, str]:
 
 
 @contextmanager
-def started(repetitions: int) -> Iterator[Bench]:
+def started(repetitions: int, patience_s: float) -> Iterator[Bench]:
     """Start the servers on free ports, the stores migrated; stop them and remove all at the end."""
     with tempfile.TemporaryDirectory(prefix="coinstream-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         with local_servers.start(folder / "servers", kafka="apache", progress=tell) as servers:
             found = settings.local_addresses(servers)
             migrate_stores(settings.load(data_folder=folder / "servers"), found)
-            yield Bench(folder=folder, servers=servers, found=found, repetitions=repetitions)
+            yield Bench(folder=folder, servers=servers, found=found, repetitions=repetitions, patience_s=patience_s)
 
 
 def machine() -> str:
