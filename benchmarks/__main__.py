@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import importlib.util
 import shlex
 import signal
 import sys
@@ -39,15 +40,26 @@ def main() -> None:
     )
     options = parser.parse_args()
     names = [name for name in NAMES if not options.only or name in options.only]
+    is_whole = len(names) == len(NAMES)
+    if is_whole and importlib.util.find_spec("matplotlib") is None:
+        parser.error("the chart needs matplotlib, of the `dev` extra; or name a part with --only")
     signal.signal(signal.SIGTERM, _end)
     results, servers = run(names, options.repetitions, options.patience)
     print(figures_table(results), costs_table(results), sep="\n\n")
     for result in results:
         print(f"\n{result.title}: {rounds(result.measured)}" if result.measured else "")
-    if len(names) < len(NAMES):
+    if not is_whole:
         tell("a part of the benchmarks: docs/benchmarks.md stays as it is")
         return
     write(results, servers=servers, command=_command())
+
+
+def _count(text: str) -> int:
+    """Return a number of repetitions, for argparse."""
+    number = int(text)
+    if not 1 <= number <= 50:
+        raise argparse.ArgumentTypeError("1 to 50")
+    return number
 
 
 def run(names: list[str], repetitions: int, patience_s: float) -> tuple[list[Result], str]:
