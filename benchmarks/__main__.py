@@ -32,9 +32,7 @@ def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="make bench", description="Measure coinstream on this machine.")
     parser.add_argument("--only", metavar="NAME", action="append", choices=NAMES, help=f"one of {', '.join(NAMES)}")
-    parser.add_argument(
-        "--repetitions", type=int, default=5, choices=range(1, 51), metavar="N", help="rounds that count"
-    )
+    parser.add_argument("--repetitions", type=_rounds, default=5, metavar="N", help="rounds that count, 1 to 50")
     parser.add_argument(
         "--patience", type=float, default=60, metavar="SECONDS", help="a benchmark's longest wait for a quiet machine"
     )
@@ -54,12 +52,11 @@ def main() -> None:
     write(results, servers=servers, command=_command())
 
 
-def _count(text: str) -> int:
+def _rounds(text: str) -> int:
     """Return a number of repetitions, for argparse."""
-    number = int(text)
-    if not 1 <= number <= 50:
-        raise argparse.ArgumentTypeError("1 to 50")
-    return number
+    if not text.isdecimal() or not 1 <= int(text) <= 50:
+        raise argparse.ArgumentTypeError(f"{text!r}: a number from 1 to 50")
+    return int(text)
 
 
 def run(names: list[str], repetitions: int, patience_s: float) -> tuple[list[Result], str]:
