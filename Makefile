@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # The tests that fit in five minutes on two cores; `make test-all` runs what they leave out.
 QUICK := not slow
 
-.PHONY: help setup demo prove test test-all soak test-docker check schemas secrets docker-locks clean
+.PHONY: help setup demo prove test test-all soak test-docker check bench bench-peers schemas secrets docker-locks clean
 
 help:
 	@echo "make demo      set up and run everything on this machine; ARGS='--duration 60 --json'"
@@ -18,6 +18,7 @@ help:
 	@echo "make check     ruff, mypy strict, import contracts, unit and property tests"
 	@echo "make secrets   passwords for compose.yaml, into secrets/; see docs/docker.md"
 	@echo "make test-docker  build the image, run compose.yaml on simulated data, compare; wants root and Docker"
+	@echo "make bench     measure, and write docs/benchmarks.md; ARGS='--only postgres --repetitions 3'"
 	@echo "make setup     only make .venv; .venv/bin/coinstream then works"
 
 setup:
@@ -54,6 +55,13 @@ check: setup
 	@$(BIN)/lint-imports
 	@$(PYTEST) tests/unit tests/property -m "$(QUICK)" $(ARGS)
 
+bench: setup
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+# What coinstream is measured beside, in an environment of its own; `make bench` shows what is there.
+bench-peers: setup
+	@$(BIN)/python benchmarks/peers/install.py
+
 # The JSON Schemas of docs/schemas, from the code; a test fails when they differ.
 schemas: setup
 	@$(BIN)/python tools/write_schemas.py
@@ -73,4 +81,4 @@ docker-locks: setup
 	@sed -n '/^requires = /p' pyproject.toml | cut -d'"' -f2 | $(LOCK) - -o requirements.build.lock
 
 clean:
-	@rm -rf .venv .venv-plain .coinstream .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-plain .venv-peers .coinstream .mypy_cache .ruff_cache .pytest_cache .hypothesis
