@@ -63,7 +63,7 @@ def run(bench: Bench) -> Result:
         paragraphs(
             f"""
             {made:,} trades built and encoded, {written:,} written, in batches of {BATCH:,}. The local
-            server is {bench.label("mongodb")}: it takes some ten thousand documents a second, and neither
+            server is {bench.label("mongodb")}: it takes some thousands of documents a second, and neither
             that nor its CPU is a figure of MongoDB's, so only our client's CPU is held to a target. The
             writes wait for it; waiting is no CPU of ours.
 

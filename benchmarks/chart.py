@@ -42,8 +42,16 @@ def draw(results: Sequence[Result], path: Path) -> None:
     for place, (figure, share) in enumerate(zip(shown, shares, strict=True)):
         if figure.value is not None:
             unit = figure.unit.replace("`", "")
-            text = f" {number(figure.value.median)} {unit}  (target {figure.target})"
-            axes.text(share, place, text, va="center", fontsize=9, bbox={"color": "white", "pad": 0.5})
+            text = f"{number(figure.value.median)} {unit}  (target {figure.target})"
+            axes.annotate(
+                text,
+                (share, place),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+                bbox={"color": "white", "pad": 0.5},
+            )
     axes.set_xlabel("of the target (right of the dashed line: met)", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     chart.savefig(path, metadata={"Software": None})
