@@ -13,6 +13,8 @@ from coinstream.kafka import end_offsets, read_range, start_offsets
 from coinstream.messages import BY_NAME, Coverage, Trade, decode, minute_of
 from pipeline import Pipeline, end
 
+pytestmark = pytest.mark.slow
+
 NOW_US = time.time_ns() // 1000
 SYMBOL = "BTC-USD"
 MISSED = "1003"

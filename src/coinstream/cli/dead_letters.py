@@ -83,13 +83,13 @@ def show(
         print(json.dumps({"letter": letter, **_fields(found)}, indent=2))
 
 
-def _hold_to_table(option: str, topic: str | None) -> None:
-    """Raise `SettingsError` for a topic that has no dead letters, before Kafka is asked."""
+def _hold_to_table(option: str, topic: str | None, *, given: str | None = None) -> None:
+    """Raise `SettingsError` for a topic that has no dead letters, before Kafka is asked, naming what was ``given``."""
     from coinstream.kafka import LETTER_TOPICS
 
     known = [it.name.removesuffix(DEAD_LETTERS) for it in LETTER_TOPICS]
     if topic is not None and topic.removesuffix(DEAD_LETTERS) not in known:
-        raise SettingsError(option, topic, f"there is no such topic; one of {', '.join(known)}")
+        raise SettingsError(option, given or topic, f"there is no such topic; one of {', '.join(known)}")
 
 
 def _place(text: str) -> tuple[str, int, int]:
@@ -97,7 +97,7 @@ def _place(text: str) -> tuple[str, int, int]:
     parts = re.fullmatch(r"(.+)/([0-9]{1,9})/([0-9]{1,18})", text, re.ASCII)
     if parts is None:
         raise SettingsError("LETTER", text, "TOPIC/PARTITION/OFFSET, as `coinstream dead-letters list` has it")
-    _hold_to_table("LETTER", parts[1])
+    _hold_to_table("LETTER", parts[1], given=text)
     return parts[1], int(parts[2]), int(parts[3])
 
 

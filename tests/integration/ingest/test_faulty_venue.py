@@ -20,6 +20,8 @@ from coinstream.simulator import Done, FaultKind, SimulatorAddresses, parse_faul
 from coinstream.simulator.market import Market
 from outlets import KeptOutlet
 
+pytestmark = pytest.mark.slow
+
 SYMBOLS = ["BTC-USD", "DOGE-USD"]
 SEED, RATE = 21, 487.0
 CHANNELS = {(channel, symbol) for channel in ("trades", "quotes", "books") for symbol in SYMBOLS}
