@@ -73,7 +73,7 @@ class Router:
     def __init__(self, venue: str | None = None) -> None:
         self._candidates = dialects_of_venue(venue) if venue is not None else DIALECTS
         self._venue = venue
-        self._by_url: dict[str, Dialect] = {}
+        self._by_url: dict[str, MarketStream] = {}
         self._streams: dict[Dialect, MarketStream] = {}
         if not self._candidates:
             raise FatalError(f"venue {venue!r} is not known; known are {', '.join(VENUES)}")
@@ -89,15 +89,15 @@ class Router:
         Raises:
             FatalError: No venue is named and the frame's address belongs to none.
         """
-        dialect = self._by_url.get(frame.url)
-        if dialect is None:
+        stream = self._by_url.get(frame.url)
+        if stream is None:
             dialect = self._dialect_of(frame)
             if dialect is None:
                 return None
-            self._by_url[frame.url] = dialect
-        stream = self._streams.get(dialect)
-        if stream is None:
-            stream = self._streams[dialect] = MarketStream(dialect.adapter())
+            stream = self._streams.get(dialect)
+            if stream is None:
+                stream = self._streams[dialect] = MarketStream(dialect.adapter())
+            self._by_url[frame.url] = stream
         return stream
 
     def _dialect_of(self, frame: Frame) -> Dialect | None:
