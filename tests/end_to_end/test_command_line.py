@@ -131,6 +131,7 @@ def test_line_that_is_no_frame_ends_the_run_after_what_came_before_it(tmp_path: 
     assert done.stdout == run("normalise", *wanted, "before.jsonl", folder=tmp_path).stdout
 
 
+@pytest.mark.slow  # each waits the ten seconds that a broker is given
 @pytest.mark.parametrize(
     "arguments", [("dead-letters", "list"), ("dead-letters", "show", "market.trades/0/0"), ("topics", "apply")]
 )

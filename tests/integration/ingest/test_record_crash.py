@@ -36,6 +36,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["feed.jsonl", "feed.jsonl.gz"])
 def test_recording_of_a_feed_that_is_killed_can_be_read(tmp_path: Path, name: str) -> None:
     path, tests = tmp_path / name, Path(__file__).resolve().parents[2]

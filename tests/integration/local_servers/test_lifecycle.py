@@ -120,6 +120,7 @@ def processes_naming(folder: Path) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seen", ["mongodb: making", "mongodb: Secantus", "postgresql: PostgreSQL"])
 def test_sigkill_in_the_middle_of_a_detached_start_leaves_no_server(tmp_path: Path, seen: str) -> None:
     # Kafka is the last to be ready: the moments seen are all before the start is over.
