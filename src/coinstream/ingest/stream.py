@@ -169,7 +169,7 @@ class MarketStream:
             self._take_events(work)
         if work.touched:
             self._judge(work)
-        if frame.transport == "ws":
+        if frame.transport == "ws" and not frame.closes:  # a connection that is over is forgotten
             self._coverage.heard(frame.connection, now_us)
         if is_due_to_look:
             received.messages.extend(self._due_books(now_us))

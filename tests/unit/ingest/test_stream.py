@@ -233,6 +233,16 @@ def test_update_of_another_connection_does_not_touch_a_book_that_is_well() -> No
     assert books(received.messages) == [("BTC-USD", START + 2 * SECOND, "1")]
 
 
+def test_nothing_is_kept_of_connections_that_are_over() -> None:
+    """A feed that runs for months connects again and again, each time under a new name."""
+    feed = Feed()
+    for number in range(3):
+        frame = Frame(START + number, f"ws.{number}", "wss://x", "ws", b"")
+        feed.stream.receive(frame._replace(opens=True))
+        feed.stream.receive(frame._replace(closes=True))
+    assert feed.stream._coverage._heard_us == {}
+
+
 def test_closed_connection_takes_its_books_away_until_they_come_anew() -> None:
     feed = Feed()
     feed.snapshot(START)
