@@ -138,13 +138,20 @@ class PostgresWriter:
             rows = session.connection.execute(_read_positions, arguments).fetchall()
         return {Partition(row[0], row[2]): LogPosition(*row) for row in rows}
 
-    def write(self, batches: Sequence[DecodedBatch], refuse: Callable[[Sequence[RefusedMessage]], None]) -> Written:
+    def write(
+        self,
+        batches: Sequence[DecodedBatch],
+        refuse: Callable[[Sequence[RefusedMessage]], None],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Written:
         """Write all of the batches, with the positions after them, or nothing.
 
         Args:
             batches: At most one of each partition.
             refuse: Given the messages that PostgreSQL will not take, before the commit that passes
                 them by; what it raises is raised from here, and nothing is written.
+            meanwhile: Called once at most, while the server is at trades that it was sent. It may not use
+                this object, and must be quick: the transaction waits for it.
 
         Raises:
             LostPartitionError: The stored position of a partition is not the batch's start.
@@ -155,7 +162,7 @@ class PostgresWriter:
         if not batches:
             return Written()
         with self._session() as session:
-            write = _Write(session, batches, now_us=self._clock_us(), step=self._step)
+            write = _Write(session, batches, now_us=self._clock_us(), step=self._step, meanwhile=meanwhile)
             return write.run(_columns(self._group, [b.start for b in batches], [b.end for b in batches]), refuse)
 
     def touch(self) -> None:
@@ -249,12 +256,19 @@ class _Write:
     """One write, from step 1 to step 8."""
 
     def __init__(
-        self, session: _Session, batches: Sequence[DecodedBatch], *, now_us: int, step: Callable[[int], None]
+        self,
+        session: _Session,
+        batches: Sequence[DecodedBatch],
+        *,
+        now_us: int,
+        step: Callable[[int], None],
+        meanwhile: Callable[[], None],
     ) -> None:
         self._session = session
         self._batches = batches
         self._now_us = now_us
         self._step = step
+        self._meanwhile: Callable[[], None] | None = meanwhile
         self._refused: dict[int, RefusedError] = {}  # by id() of the message
         self._inserted: Counter[str] = Counter()  # by table
         self._stored: Counter[type[Message]] = Counter()  # rows that are new, by kind
@@ -379,7 +393,10 @@ class _Write:
         return chosen, self._session.loader.load(form.table, self._readable(form, chosen, rows))
 
     def _load_trades(self, trades: Sequence[Trade]) -> tuple[list[Any], Loaded]:
-        """Stream the trades, and sum their candles while the server is at them; if that fails, load with care."""
+        """Stream the trades, and sum their candles while the server is at them; if that fails, load with care.
+
+        What the caller has to do meanwhile comes last, so that the server has all that it needs for it.
+        """
         chosen: list[Trade] = []
         rows: list[str] = []
 
@@ -394,6 +411,9 @@ class _Write:
             with suppress(ArithmeticError):
                 is_whole = len(chosen) == len(trades)
                 self._candles = fold_groups(self._grouped(trades).minutes) if is_whole else fold_candles(chosen)
+            caller, self._meanwhile = self._meanwhile, None
+            if caller is not None:
+                caller()
 
         blocks = sent()
         error = self._session.loader.stream(TRADES, blocks, meanwhile)
