@@ -111,7 +111,6 @@ class _Prepared:
     raw: Sequence[RawBatch]
     decoded: Sequence[DecodedBatch]
     undecodable: Sequence[RefusedMessage]
-    decode_ns: int
 
 
 class Sink:
@@ -174,17 +173,16 @@ class Sink:
         return self._prepare(raw) if raw else None
 
     def _prepare(self, raw: Sequence[RawBatch]) -> _Prepared:
-        began_ns = self._now_ns()
         decoded: list[DecodedBatch] = []
         undecodable: list[RefusedMessage] = []
         for batch in raw:
             good, refused = decode(batch)
             decoded.append(good)
             undecodable += refused
-        return _Prepared(raw, decoded, undecodable, self._now_ns() - began_ns)
+        return _Prepared(raw, decoded, undecodable)
 
     def _move(self, batch: _Prepared) -> None:
-        began_ns = self._now_ns() - batch.decode_ns
+        began_ns = self._now_ns()
         is_full = sum(len(one.offsets) for one in batch.raw) >= FETCH_MESSAGES
 
         def refuse(refused: Sequence[RefusedMessage]) -> None:
