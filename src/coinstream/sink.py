@@ -8,6 +8,11 @@ The way of a batch, numbered because each step must survive a SIGKILL after it:
 4. write    rows and, where the store keeps them, the next offsets, in one transaction
 5. commit   the offsets to Kafka, where the store does not keep them
 
+While the store's server is at step 4 of a full batch, steps 1 and 2 of the next are done, by the same
+thread: one batch at most is ahead. It has told nobody anything yet, and is dropped with the batch
+before it where that fails. The group may take a partition back in between; then the store's
+compare-and-set judges between this sink and the next.
+
 After a crash between 3 and 4 a dead letter may stand twice, with the same offset in it; after one
 between 4 and 5 the store is given the same messages again, which its keys and versions recognise.
 A store that is away loses nothing: the batch is dropped, the partitions pause with the membership
@@ -22,6 +27,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from coinstream.errors import TransientError
@@ -80,14 +86,31 @@ class Store(Protocol):
     kinds: frozenset[type[Message]]
     keeps_positions: bool
 
-    def write(self, batches: Sequence[DecodedBatch], refuse: Callable[[Sequence[RefusedMessage]], None]) -> Written:
-        """Write all of the batches or nothing; call ``refuse`` before what it refuses is passed by."""
+    def write(
+        self,
+        batches: Sequence[DecodedBatch],
+        refuse: Callable[[Sequence[RefusedMessage]], None],
+        meanwhile: Callable[[], None],
+    ) -> Written:
+        """Write all of the batches or nothing; call ``refuse`` before what it refuses is passed by.
+
+        It may call ``meanwhile`` once, in between, when it would only wait for the server.
+        """
 
     def touch(self) -> None:
         """Ask the server for a sign of life; raise `TransientError` when there is none."""
 
     def close(self) -> None:
         """Give the connection back."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What was fetched together, as it came and decoded; nobody has been told of it yet."""
+
+    raw: Sequence[RawBatch]
+    decoded: Sequence[DecodedBatch]
+    undecodable: Sequence[RefusedMessage]
 
 
 class Sink:
@@ -120,6 +143,7 @@ class Sink:
         self._chance = chance
         self._touched_ns = 0
         self._lag_ns = 0
+        self._ahead: _Prepared | None = None
         self._letters: deque[tuple[str, Partition, int]] = deque(maxlen=REMEMBERED_LETTERS)
         HEALTHY_UNTIL.labels("store").set(0)
 
@@ -129,36 +153,57 @@ class Sink:
         Raises:
             FatalError: What no retry can mend; its text says what to do.
         """
-        while not self._stop():
+        while self._ahead is not None or not self._stop():
             try:
-                batches = self._consumer.fetch(FETCH_MESSAGES, FETCH_WAIT_S)
-                if batches:
-                    self._move(batches)
+                batch = self._next()
+                if batch is not None:
+                    self._move(batch)
                 else:
                     self._idle()
                 self._report_lag()
             except TransientError as error:
                 self._recover(error)
 
-    def _move(self, raw: Sequence[RawBatch]) -> None:
-        began_ns = self._now_ns()
+    def _next(self) -> _Prepared | None:
+        if self._ahead is not None:
+            self._consumer.tend()
+            batch, self._ahead = self._ahead, None
+            return batch
+        raw = self._consumer.fetch(FETCH_MESSAGES, FETCH_WAIT_S)
+        return self._prepare(raw) if raw else None
+
+    def _prepare(self, raw: Sequence[RawBatch]) -> _Prepared:
         decoded: list[DecodedBatch] = []
         undecodable: list[RefusedMessage] = []
         for batch in raw:
             good, refused = decode(batch)
             decoded.append(good)
             undecodable += refused
+        return _Prepared(raw, decoded, undecodable)
+
+    def _move(self, batch: _Prepared) -> None:
+        began_ns = self._now_ns()
+        is_full = sum(len(one.offsets) for one in batch.raw) >= FETCH_MESSAGES
 
         def refuse(refused: Sequence[RefusedMessage]) -> None:
-            self._dead_letter(raw, refused)
+            self._dead_letter(batch.raw, refused)
 
-        if undecodable:
-            refuse(undecodable)
-        written = self._store.write(decoded, refuse)
+        if batch.undecodable:
+            refuse(batch.undecodable)
+        written = self._store.write(batch.decoded, refuse, self._look_ahead if is_full else _nothing)
         if not self._store.keeps_positions:
-            self._consumer.commit([batch.end for batch in decoded])
+            self._consumer.commit([one.end for one in batch.decoded])
         self._touched_ns = self._now_ns()
-        self._count(decoded, written, began_ns)
+        self._count(batch.decoded, written, began_ns)
+
+    def _look_ahead(self) -> None:
+        """Prepare what has come already, while the store's server is at the batch before it.
+
+        Only behind a full batch: who is not behind would write many small ones, for nothing.
+        """
+        if not self._stop():
+            raw = self._consumer.ready(FETCH_MESSAGES)
+            self._ahead = self._prepare(raw) if raw else None
 
     def _dead_letter(self, raw: Sequence[RawBatch], refused: Iterable[RefusedMessage]) -> None:
         """Publish dead letters and wait for Kafka to have them, for then they are passed by for good."""
@@ -189,6 +234,7 @@ class Sink:
 
     def _recover(self, error: TransientError) -> None:
         """Wait, with the membership kept, until the store answers; then begin where it stands."""
+        self._ahead = None  # it follows what was not written, and is read again
         for delay_s in self._delays_s():
             STORE_RETRIES.labels(self._store.name).inc()
             log.warning("waiting", store=self._store.name, why=str(error), seconds=round(delay_s, 2))
@@ -238,6 +284,10 @@ class Sink:
             LAG.labels(self._store.name, topic).set(messages)
         # Whoever comes here has written to the store or asked it, and Kafka has just told where its log ends.
         HEALTHY_UNTIL.labels("store").set(self._lag_ns / 1e9 + HEALTHY_FOR_S)
+
+
+def _nothing() -> None:
+    """Do nothing meanwhile."""
 
 
 def decode(batch: RawBatch) -> tuple[DecodedBatch, list[RefusedMessage]]:

@@ -70,12 +70,23 @@ class FakeConsumer:
         self._batches = list(batches)
         self.is_done = False
         self.rewinds_that_fail = 0
+        self.tend_failures: list[Exception] = []
 
     def fetch(self, _max: int, _timeout_s: float) -> list[RawBatch]:
         if not self._batches:
             self.is_done = True
             return []
+        self._journal.append(("fetch",))
         return self._batches.pop(0)
+
+    def tend(self) -> None:
+        self._journal.append(("tend",))
+        if self.tend_failures:
+            raise self.tend_failures.pop(0)
+
+    def ready(self, _max: int) -> list[RawBatch]:
+        self._journal.append(("ready",))
+        return self._batches.pop(0) if self._batches else []
 
     def commit(self, ends: Sequence[LogPosition]) -> None:
         self._journal.append(("commit", [end.next_offset for end in ends]))
@@ -127,7 +138,13 @@ class FakeStore:
         self.failures: list[Exception] = []
         self.stored: list[str] = []
 
-    def write(self, batches: Sequence[DecodedBatch], refuse: Callable[[Sequence[RefusedMessage]], None]) -> Written:
+    def write(
+        self,
+        batches: Sequence[DecodedBatch],
+        refuse: Callable[[Sequence[RefusedMessage]], None],
+        meanwhile: Callable[[], None],
+    ) -> Written:
+        meanwhile()
         for batch in batches:
             bad = [offset for offset in batch.offsets if offset in self._refuses]
             if bad:
@@ -152,19 +169,24 @@ class FakeStore:
 
 
 def run(
-    *batches: list[RawBatch], store: FakeStore | None = None, rewinds_that_fail: int = 0
+    *batches: list[RawBatch],
+    store: FakeStore | None = None,
+    rewinds_that_fail: int = 0,
+    tend_failures: Sequence[Exception] = (),
+    stop: Callable[[], bool] | None = None,
 ) -> tuple[Journal, FakeStore, FakeProducer]:
     journal = store._journal if store else Journal()
     store = store or FakeStore(journal)
     consumer = FakeConsumer(journal, batches)
     consumer.rewinds_that_fail = rewinds_that_fail
+    consumer.tend_failures = list(tend_failures)
     producer = FakeProducer(journal)
     clock = iter(range(T * 1000, T * 1000 + 10**9, 1000))
     sink = Sink(
         store,
         consumer,  # type: ignore[arg-type]
         producer,  # type: ignore[arg-type]
-        stop=lambda: consumer.is_done,
+        stop=stop or (lambda: consumer.is_done),
         now_ns=lambda: next(clock),
         chance=random.Random(1),
     )
@@ -188,7 +210,7 @@ def test_undecodable_record_is_dead_lettered_before_its_neighbours_are_written()
     raw = b'{"venue":"v"}'
     journal, store, producer = run([fetched(encode(trade(1)), raw, None, encode(trade(2)), first_offset=10)])
     assert store.stored == ["1", "2"]
-    assert [entry[0] for entry in journal[:4]] == ["letter", "letter", "flush", "write"]
+    assert [entry[0] for entry in journal[:5]] == ["fetch", "letter", "letter", "flush", "write"]
     letter = producer.letters[0]
     assert (letter.value, letter.offset, letter.partition, letter.key) == (raw, 11, 3, b"v:A-B")
     assert (letter.error, letter.reason, letter.stage) == ("FieldError", "symbol: is missing", "sink fake")
@@ -199,7 +221,7 @@ def test_what_the_store_refuses_is_acknowledged_before_the_commit() -> None:
     journal = Journal()
     _, store, producer = run([fetched(encode(trade(1)), encode(trade(2)))], store=FakeStore(journal, refuses=[1]))
     assert store.stored == ["1"]
-    assert [entry[0] for entry in journal[:3]] == ["letter", "flush", "write"]
+    assert [entry[0] for entry in journal[:4]] == ["fetch", "letter", "flush", "write"]
     assert producer.letters[0].value == encode(trade(2))
 
 
@@ -210,7 +232,7 @@ def test_transient_error_drops_the_batch_and_reads_again_from_the_stored_positio
     batch = [fetched(encode(trade(1)))]
     run(batch, batch, store=store, rewinds_that_fail=2)
     once = [("pause",), ("keep alive",), ("touch",)]
-    assert journal[:11] == [*once, *once, *once, ("rewind",), ("resume",)]
+    assert journal[:12] == [("fetch",), *once, *once, *once, ("rewind",), ("resume",)]
     assert store.stored == ["1"]
 
 
@@ -222,6 +244,93 @@ def test_a_batch_tried_again_leaves_one_dead_letter() -> None:
     _, _, producer = run(batch, batch, store=store)
     assert [letter.offset for letter in producer.letters] == [0]
     assert store.stored == ["2"]
+
+
+@pytest.fixture
+def full_at_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every batch with a record count as full."""
+    monkeypatch.setattr("coinstream.sink.FETCH_MESSAGES", 1)
+
+
+def one(number: int) -> list[RawBatch]:
+    return [fetched(encode(trade(number)), first_offset=number)]
+
+
+@pytest.mark.usefixtures("full_at_one")
+def test_next_batch_is_prepared_while_a_full_one_is_written_and_written_after_it() -> None:
+    journal, store, _ = run(one(1), one(2), one(3))
+    assert store.stored == ["1", "2", "3"]
+    assert journal[:8] == [
+        ("fetch",),
+        ("ready",),
+        ("write", ["1"]),
+        ("tend",),
+        ("ready",),
+        ("write", ["2"]),
+        ("tend",),
+        ("ready",),
+    ]
+
+
+def test_nothing_is_prepared_behind_a_batch_that_is_not_full() -> None:
+    journal, store, _ = run(one(1), one(2))
+    assert store.stored == ["1", "2"]
+    assert not [entry for entry in journal if entry[0] in {"ready", "tend"}]
+
+
+@pytest.mark.usefixtures("full_at_one")
+def test_transient_error_drops_what_was_prepared_behind_the_batch_that_failed() -> None:
+    store = FakeStore(Journal())
+    store.failures = [TransientError("away")]
+    journal, _, _ = run(one(1), one(2), one(1), one(2), store=store)
+    assert store.stored == ["1", "2"]
+    assert [entry[0] for entry in journal[:7]] == [
+        "fetch",
+        "ready",
+        "pause",
+        "keep alive",
+        "touch",
+        "rewind",
+        "resume",
+    ]
+    assert journal[7] == ("fetch",)
+
+
+@pytest.mark.usefixtures("full_at_one")
+def test_failure_between_two_batches_drops_what_was_prepared() -> None:
+    journal, store, _ = run(one(1), one(2), one(2), tend_failures=[TransientError("the cluster is away")])
+    assert store.stored == ["1", "2"]
+    assert [entry[0] for entry in journal].count("rewind") == 1
+
+
+@pytest.mark.usefixtures("full_at_one")
+def test_dead_letters_of_what_is_prepared_wait_for_their_turn() -> None:
+    journal, store, producer = run(one(1), [fetched(b"{", encode(trade(3)), first_offset=2)])
+    assert store.stored == ["1", "3"]
+    assert [entry[0] for entry in journal[:6]] == ["fetch", "ready", "write", "tend", "letter", "flush"]
+    assert [letter.offset for letter in producer.letters] == [2]
+
+
+@pytest.mark.usefixtures("full_at_one")
+def test_dead_letters_of_what_was_dropped_were_never_sent() -> None:
+    store = FakeStore(Journal())
+    store.failures = [FatalError("wrong password")]
+    with pytest.raises(FatalError):
+        run(one(1), [fetched(b"{", first_offset=2)], store=store)
+    assert not [entry for entry in store._journal if entry[0] == "letter"]
+
+
+@pytest.mark.usefixtures("full_at_one")
+def test_sink_told_to_stop_stores_what_is_prepared_and_prepares_no_more() -> None:
+    store = FakeStore(Journal())
+    run(
+        one(1),
+        one(2),
+        one(3),
+        store=store,
+        stop=lambda: ("write", ["1"]) in store._journal,
+    )
+    assert store.stored == ["1", "2"]
 
 
 def test_fatal_error_ends_the_loop() -> None:

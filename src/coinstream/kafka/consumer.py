@@ -166,14 +166,38 @@ class BatchConsumer:
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            self._raise_failure()
-            self._watch_topics()
-            if self._unplaced and not self._is_paused:
-                self._place()
+            self.tend()
             left_s = deadline - time.monotonic()
             batches = self._hand_out(self._consume(max_messages, left_s))
             if batches or time.monotonic() >= deadline:
                 return batches
+
+    def tend(self) -> None:
+        """Do what `fetch` does besides fetching: who only asks for what is `ready` calls it in between.
+
+        Raises:
+            TransientError: As `fetch`.
+            FatalError: As `fetch`.
+        """
+        self._raise_failure()
+        self._watch_topics()
+        if self._unplaced and not self._is_paused:
+            self._place()
+
+    def ready(self, max_messages: int) -> list[RawBatch]:
+        """Return what has come already, like `fetch`, but wait for nothing and ask neither store nor cluster.
+
+        For the middle of a store's write: what fails is raised by the next `tend` or `fetch`, and a
+        partition that the group takes back here is given up while its batch is still being written.
+
+        Args:
+            max_messages: At most so many in all.
+        """
+        try:
+            return self._hand_out(self._consume(max_messages, 0.0))
+        except (TransientError, FatalError) as error:
+            self._failure = error
+            return []
 
     def commit(self, ends: Sequence[LogPosition]) -> None:
         """Keep the positions in Kafka, topic id in the metadata; returns when Kafka has them.

@@ -6,7 +6,7 @@ Open and close go by (event time, trade id), never by arrival. Sums are exact, u
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal, localcontext
 from operator import attrgetter
 from typing import NamedTuple
@@ -66,12 +66,33 @@ def fold_candles(trades: Iterable[Trade]) -> dict[CandleKey, CandleSum]:
         decimal.Inexact: A sum needs over 80 digits, which messages' own limits make impossible
             below 1e46 trades.
     """
-    groups: defaultdict[tuple[str, str, int], list[Trade]] = defaultdict(list)
+    return fold_groups({name: by_minute(some) for name, some in by_name(trades).items()})
+
+
+def by_name(trades: Iterable[Trade]) -> dict[tuple[str, str], list[Trade]]:
+    """Return trades by (venue, symbol), each instrument's in the order given."""
+    groups: defaultdict[tuple[str, str], list[Trade]] = defaultdict(list)
     for trade in trades:
-        time_us = trade.event_time_us
-        groups[trade.venue, trade.symbol, time_us - time_us % MINUTE_US].append(trade)
+        groups[trade.venue, trade.symbol].append(trade)
+    return dict(groups)
+
+
+def by_minute(trades: Iterable[Trade]) -> dict[int, list[Trade]]:
+    """Return trades by the start of their minute in microseconds, each minute's in the order given."""
+    groups: defaultdict[int, list[Trade]] = defaultdict(list)
+    for trade in trades:
+        groups[trade.event_time_us // MINUTE_US].append(trade)
+    return {number * MINUTE_US: group for number, group in groups.items()}
+
+
+def fold_groups(groups: Mapping[tuple[str, str], Mapping[int, list[Trade]]]) -> dict[CandleKey, CandleSum]:
+    """Sum trades that are grouped already, by (venue, symbol) and then `by_minute`; else as `fold_candles`."""
     with localcontext(EXACT):
-        return {CandleKey(*key): _sum(group) for key, group in groups.items()}
+        return {
+            CandleKey(venue, symbol, minute): _sum(group)
+            for (venue, symbol), minutes in groups.items()
+            for minute, group in minutes.items()
+        }
 
 
 _price = attrgetter("price")

@@ -7,7 +7,7 @@ hold every message to its type; `check` does the same for one that an adapter ha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -133,9 +133,12 @@ def decode_batch(kind: type[M], values: Sequence[bytes | None]) -> tuple[list[M 
     return messages, refusals
 
 
-def _trade_digits(trades: Iterable[Any]) -> list[str]:
-    present = [trade for trade in trades if trade is not None]
-    return [trade.price for trade in present] + [trade.size for trade in present]
+def _trade_digits(trades: Sequence[Any]) -> list[str]:
+    try:
+        return [trade.price for trade in trades] + [trade.size for trade in trades]
+    except AttributeError:  # where one was refused, None stands for it
+        present = [trade for trade in trades if trade is not None]
+        return [trade.price for trade in present] + [trade.size for trade in present]
 
 
 def _decode_unchecked(kind: type[M], value: bytes | None) -> M:

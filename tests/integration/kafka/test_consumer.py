@@ -329,3 +329,52 @@ def test_consumer_of_a_missing_topic_waits_for_it(bootstrap, join, store, admin,
     while len(consumer.assigned) < 24:
         assert time.monotonic() < deadline + 20
         consumer.fetch(100, 0.1)
+
+
+def test_what_is_ready_goes_on_where_fetch_stopped_and_waits_for_nothing(producer, make_trade, join, store):
+    publish(producer, make_trade, range(200))
+    consumer = join(positions=store.positions)
+    batches = []
+    while not batches:
+        batches += consumer.fetch(40, 0.2)
+    asked = len(store.asked)
+    deadline = time.monotonic() + 20
+    while sum(len(it.offsets) for it in batches) < 200:
+        assert time.monotonic() < deadline
+        some = consumer.ready(40)
+        assert sum(len(it.offsets) for it in some) <= 40
+        batches += some
+        consumer.tend()
+    assert trade_ids(batches) == list(range(200))
+    assert [it.start for it in batches][1:] == [it.end for it in batches][:-1]
+    began = time.monotonic()
+    assert consumer.ready(40) == []
+    assert time.monotonic() - began < 0.1
+    assert len(store.asked) == asked
+
+
+@pytest.mark.slow
+def test_who_only_asks_for_what_is_ready_is_given_new_partitions(producer, make_trade, join, store):
+    consumer = join(positions=store.positions)
+    publish(producer, make_trade, range(5))
+    batches = []
+    deadline = time.monotonic() + 30
+    while sum(len(it.offsets) for it in batches) < 5:
+        assert time.monotonic() < deadline
+        consumer.tend()
+        batches += consumer.ready(100)
+        time.sleep(0.01)
+    assert trade_ids(batches) == list(range(5))
+
+
+def test_what_fails_while_asking_for_what_is_ready_is_raised_in_between(join, store, monkeypatch):
+    consumer = join(positions=store.positions)
+
+    def fail(_max_messages, _left_s):
+        raise TransientError("the cluster is away")
+
+    monkeypatch.setattr(consumer, "_consume", fail)
+    assert consumer.ready(10) == []
+    with pytest.raises(TransientError, match="away"):
+        consumer.tend()
+    consumer.tend()

@@ -60,6 +60,58 @@ def test_partitions_that_move_are_stored_once_and_in_order(producer, make_trade,
         assert offsets == list(range(len(offsets)))
 
 
+class Overlapping:
+    """A member that asks for its next batch before the one at hand is written, as the sink does when it is behind."""
+
+    def __init__(self, store, consumer):
+        self._store = store
+        self._consumer = consumer
+        self._ahead = []
+
+    @property
+    def assigned(self):
+        return self._consumer.assigned
+
+    def turn(self, max_messages=50):
+        if self._ahead:
+            self._consumer.tend()
+        batches = self._ahead or self._consumer.fetch(max_messages, 0.05)
+        self._ahead = self._consumer.ready(max_messages) if batches else []
+        if not all(self._store.write(batch) for batch in batches):
+            self._ahead = []
+            self._consumer.rewind()
+
+
+@pytest.mark.slow
+def test_partitions_that_move_while_a_batch_is_ahead_are_stored_once_and_in_order(producer, make_trade, join, store):
+    publish(producer, make_trade, range(2000))
+    first = Overlapping(store, join(positions=store.positions, client_id="first"))
+    while len(store.values) < 100:
+        first.turn()
+    leaving = join(positions=store.positions, client_id="second")
+    second = Overlapping(store, leaving)
+    deadline = time.monotonic() + 60
+    number = 2000
+    while [len(it.assigned) for it in (first, second)] != [6, 6]:
+        assert time.monotonic() < deadline
+        publish(producer, make_trade, range(number, number + 200))
+        number += 200
+        first.turn()
+        second.turn()
+    publish(producer, make_trade, range(number, number + 1000))
+    number += 1000
+    second.turn()
+    leaving.close()  # with a batch ahead, which nobody wrote
+    while len(store.values) < number:
+        assert time.monotonic() < deadline, len(store.values)
+        first.turn(1000)
+
+    assert sorted(ids(value for _, _, value in store.values)) == list(range(number))
+    for partition in first.assigned:
+        offsets = [offset for it, offset, _ in store.values if it == partition]
+        assert offsets == list(range(len(offsets)))
+
+
 @pytest.mark.slow
 def test_batch_of_a_partition_that_moved_meanwhile_is_refused_by_the_store(producer, make_trade, join, store):
     publish(producer, make_trade, range(400))

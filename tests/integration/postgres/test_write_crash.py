@@ -15,6 +15,7 @@ from coinstream.messages import (
     Trade,
 )
 from coinstream.messages.times import DAY_US
+from coinstream.stores.postgres.write import PostgresWriter
 from postgres_database import NOW_US, Database, Log, MakeWriter, Refusals, a_trade, open_positions, state_of
 
 KINDS = (Instrument, Trade, Quote, BookSnapshot, Candle, AssetSnapshot, Coverage)
@@ -95,3 +96,42 @@ def test_crash_after_step_leaves_the_rows_of_an_undisturbed_run(
             survivor.write(some, refused)
     assert state_of(database) == expected
     assert set(refused.offsets) == {5}
+
+
+def test_crash_while_the_next_batch_is_prepared_leaves_the_rows_of_an_undisturbed_run(
+    make_writer: MakeWriter, database: Database
+) -> None:
+    expected = undisturbed(make_writer, database)
+    writes, refused = batches(), Refusals()
+    doomed = make_writer()
+    open_positions(doomed, KINDS)
+
+    def crash() -> None:
+        assert state_of(database)["trades"] == []
+        raise Crash
+
+    with pytest.raises(Crash):
+        doomed.write(writes[0], refused, crash)
+
+    survivor = make_writer()
+    for some in writes:
+        stands = survivor.positions([batch.start for batch in some])
+        assert all(stands[batch.partition] == batch.start for batch in some)
+        survivor.write(some, refused)
+    assert state_of(database) == expected
+
+
+def test_caller_is_called_once_a_write_also_where_trades_are_loaded_again(
+    writer: PostgresWriter, database: Database
+) -> None:
+    open_positions(writer, KINDS)
+    calls: list[int] = []
+    # The second write meets a key that is there, a row at fault, and the next best of that row's key.
+    log, refused = Log(), Refusals()
+    for trades in ([a_trade("1")], [a_trade("1", price="9"), a_trade("2", size="bad"), a_trade("2")]):
+        writer.write([log.batch(*trades)], refused, lambda: calls.append(len(calls)))
+    assert calls == [0, 1]
+    assert database.rows("SELECT trade_id, price::text FROM market.trades ORDER BY trade_id") == [
+        ("1", a_trade("1").price),
+        ("2", a_trade("2").price),
+    ]

@@ -52,12 +52,18 @@ class MongoWriter:
         self._database = self._client.get_database(database, write_concern=concern)
         self._is_migrated = False
 
-    def write(self, batches: Sequence[DecodedBatch], refuse: Callable[[Sequence[RefusedMessage]], None]) -> Written:
+    def write(
+        self,
+        batches: Sequence[DecodedBatch],
+        refuse: Callable[[Sequence[RefusedMessage]], None],
+        meanwhile: Callable[[], None] = lambda: None,  # noqa: ARG002 - each answer is waited for at once
+    ) -> Written:
         """Write all of the batches; when this returns, a majority has them on disk.
 
         Args:
             batches: Any batches; what was written before is recognised.
             refuse: Given the messages that MongoDB will not take, before this returns.
+            meanwhile: Never called.
 
         Raises:
             TransientError: The server is away or busy. Any part of the batches may be written: write all again.

@@ -142,7 +142,8 @@ class RecentIds:
         """Return trades of one instrument without those committed before and those given twice."""
         ids = [trade.trade_id for trade in trades]
         young, old = self._generations.get(name, ({}, {}))
-        if len(set(ids)) == len(ids) and young.keys().isdisjoint(ids) and old.keys().isdisjoint(ids):
+        given = set(ids)  # a set, because two of them are compared by walking along the smaller
+        if len(given) == len(ids) and young.keys().isdisjoint(given) and old.keys().isdisjoint(given):
             return trades
         seen: set[tuple[str, int]] = set()
         kept: list[Trade] = []

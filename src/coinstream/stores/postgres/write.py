@@ -18,16 +18,16 @@ transaction is gone; a dead letter may come twice. After 7 the positions say tha
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.errors import LockNotAvailable, UniqueViolation
 
 from coinstream.errors import RefusedError
-from coinstream.market.candle import CandleKey, CandleSum, fold_candles
+from coinstream.market.candle import CandleKey, CandleSum, by_minute, by_name, fold_candles, fold_groups
 from coinstream.messages import DecodedBatch, LogPosition, Message, Partition, RefusedMessage, Trade
 from coinstream.messages.times import DAY_US
 from coinstream.stores import LostPartitionError, Written
@@ -138,13 +138,20 @@ class PostgresWriter:
             rows = session.connection.execute(_read_positions, arguments).fetchall()
         return {Partition(row[0], row[2]): LogPosition(*row) for row in rows}
 
-    def write(self, batches: Sequence[DecodedBatch], refuse: Callable[[Sequence[RefusedMessage]], None]) -> Written:
+    def write(
+        self,
+        batches: Sequence[DecodedBatch],
+        refuse: Callable[[Sequence[RefusedMessage]], None],
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Written:
         """Write all of the batches, with the positions after them, or nothing.
 
         Args:
             batches: At most one of each partition.
             refuse: Given the messages that PostgreSQL will not take, before the commit that passes
                 them by; what it raises is raised from here, and nothing is written.
+            meanwhile: Called once at most, while the server is at trades that it was sent. It may not use
+                this object, and must be quick: the transaction waits for it.
 
         Raises:
             LostPartitionError: The stored position of a partition is not the batch's start.
@@ -155,7 +162,7 @@ class PostgresWriter:
         if not batches:
             return Written()
         with self._session() as session:
-            write = _Write(session, batches, now_us=self._clock_us(), step=self._step)
+            write = _Write(session, batches, now_us=self._clock_us(), step=self._step, meanwhile=meanwhile)
             return write.run(_columns(self._group, [b.start for b in batches], [b.end for b in batches]), refuse)
 
     def touch(self) -> None:
@@ -237,20 +244,36 @@ def _columns(group: str, starts: Sequence[LogPosition], ends: Sequence[LogPositi
     }
 
 
+class _Groups(NamedTuple):
+    """Trades by instrument, and by instrument and minute; each group in the order given."""
+
+    trades: Sequence[Trade]
+    by_name: Mapping[Name, list[Trade]]
+    minutes: Mapping[Name, Mapping[int, list[Trade]]]
+
+
 class _Write:
     """One write, from step 1 to step 8."""
 
     def __init__(
-        self, session: _Session, batches: Sequence[DecodedBatch], *, now_us: int, step: Callable[[int], None]
+        self,
+        session: _Session,
+        batches: Sequence[DecodedBatch],
+        *,
+        now_us: int,
+        step: Callable[[int], None],
+        meanwhile: Callable[[], None],
     ) -> None:
         self._session = session
         self._batches = batches
         self._now_us = now_us
         self._step = step
+        self._meanwhile: Callable[[], None] | None = meanwhile
         self._refused: dict[int, RefusedError] = {}  # by id() of the message
         self._inserted: Counter[str] = Counter()  # by table
         self._stored: Counter[type[Message]] = Counter()  # rows that are new, by kind
         self._new_trades: list[Trade] = []
+        self._groups: _Groups | None = None  # of the trades grouped last
         self._candles: dict[CandleKey, CandleSum] | None = None  # of the trades streamed last
         self._seen_trades: list[tuple[Name, list[Trade]]] = []
 
@@ -284,7 +307,10 @@ class _Write:
     def _with_names(self, form: Form, messages: list[Any]) -> list[Any]:
         if not form.has_instrument:
             return messages
-        names = {(message.venue, message.symbol) for message in messages}
+        if form.table is TRADES:
+            names = set(self._grouped(messages).by_name)
+        else:
+            names = {(message.venue, message.symbol) for message in messages}
         bad = self._session.ids.learn(self._session.connection, names)
         return self._without(messages, lambda message: bad.get((message.venue, message.symbol))) if bad else messages
 
@@ -292,9 +318,19 @@ class _Write:
         time = form.time
         if time is None:
             return messages
-        days = {time_us // DAY_US for time_us in map(time, messages)}
+        if form.table is TRADES:
+            days = {minute // DAY_US for minutes in self._grouped(messages).minutes.values() for minute in minutes}
+        else:
+            days = {time_us // DAY_US for time_us in map(time, messages)}
         bad = self._session.days.learn(self._session.connection, form.table.name, days, self._now_us)
         return self._without(messages, lambda message: bad.get(time(message) // DAY_US)) if bad else messages
+
+    def _grouped(self, trades: Sequence[Trade]) -> _Groups:
+        """Group trades, once for each list: names, days, blocks and candles all ask."""
+        if self._groups is None or self._groups.trades is not trades:
+            names = by_name(trades)
+            self._groups = _Groups(trades, names, {name: by_minute(some) for name, some in names.items()})
+        return self._groups
 
     def _without(self, messages: list[Any], refusal: Callable[[Any], RefusedError | None]) -> list[Any]:
         kept = []
@@ -356,8 +392,11 @@ class _Write:
         rows = ["\t".join(form.fields(message, ids)) for message in chosen]
         return chosen, self._session.loader.load(form.table, self._readable(form, chosen, rows))
 
-    def _load_trades(self, trades: Iterable[Trade]) -> tuple[list[Any], Loaded]:
-        """Stream the trades, and sum their candles while the server is at them; if that fails, load with care."""
+    def _load_trades(self, trades: Sequence[Trade]) -> tuple[list[Any], Loaded]:
+        """Stream the trades, and sum their candles while the server is at them; if that fails, load with care.
+
+        What the caller has to do meanwhile comes last, so that the server has all that it needs for it.
+        """
         chosen: list[Trade] = []
         rows: list[str] = []
 
@@ -370,7 +409,11 @@ class _Write:
         def meanwhile() -> None:
             # A number that is none is the server's to refuse; then the sums are made again without it.
             with suppress(ArithmeticError):
-                self._candles = fold_candles(chosen)
+                is_whole = len(chosen) == len(trades)
+                self._candles = fold_groups(self._grouped(trades).minutes) if is_whole else fold_candles(chosen)
+            caller, self._meanwhile = self._meanwhile, None
+            if caller is not None:
+                caller()
 
         blocks = sent()
         error = self._session.loader.stream(TRADES, blocks, meanwhile)
@@ -382,11 +425,8 @@ class _Write:
         is_clashing = isinstance(error, UniqueViolation)
         return chosen, self._session.loader.load(TRADES, rows, is_clashing=is_clashing)
 
-    def _trade_blocks(self, trades: Iterable[Trade]) -> Iterator[tuple[list[Trade], list[str]]]:
-        by_name: defaultdict[Name, list[Trade]] = defaultdict(list)
-        for trade in trades:
-            by_name[trade.venue, trade.symbol].append(trade)
-        for name, group in by_name.items():
+    def _trade_blocks(self, trades: Sequence[Trade]) -> Iterator[tuple[list[Trade], list[str]]]:
+        for name, group in self._grouped(trades).by_name.items():
             kept = self._session.recent.drop_repeats(name, group)
             self._seen_trades.append((name, kept))
             for first in range(0, len(kept), BLOCK_ROWS):
