@@ -92,8 +92,11 @@ def are_positive(texts: Iterable[str]) -> bool:
 
     A third of the cost of `check_positive` one by one; who needs to know which, asks that.
     """
-    joined = "\n".join(texts)
-    return not joined or _all_positive(joined + "\n") is not None
+    each = list(texts)
+    joined = "\n".join(each) + "\n"
+    if joined.count("\n") != len(each):  # a text with a newline of its own would pass for two; no text at all, for one
+        return not each
+    return _all_positive(joined) is not None
 
 
 def is_zero(digits: str) -> bool:

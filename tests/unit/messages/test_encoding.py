@@ -182,8 +182,9 @@ def test_bad_messages_of_a_batch_leave_their_neighbours() -> None:
     assert "price" in str(refusals[1].error)
 
 
-def test_number_refused_in_a_batch_that_decodes_is_found() -> None:
-    messages, refusals = decode_batch(Trade, [encode(TRADE), changed(TRADE, size="-1")])
+@pytest.mark.parametrize("size", ["-1", "1\n2", "1\n", ""])
+def test_number_refused_in_a_batch_that_decodes_is_found(size: str) -> None:
+    messages, refusals = decode_batch(Trade, [encode(TRADE), changed(TRADE, size=size)])
     assert messages == [TRADE, None]
     assert [refusal.place for refusal in refusals] == [1]
 

@@ -83,11 +83,12 @@ def test_what_needs_more_digits_than_allowed_is_refused(text: str) -> None:
         plain_digits(text, "size")
 
 
-@pytest.mark.parametrize("text", ["0", "0.0", "-1", "1e5", "01", "1.", "", "1\n", "NaN"])
+@pytest.mark.parametrize("text", ["0", "0.0", "-1", "1e5", "01", "1.", "", "1\n", "1\n2", "\n", "NaN"])
 def test_positive_refuses_zero_signs_and_other_spellings(text: str) -> None:
     with pytest.raises(FieldError):
         check_positive(text, "price")
     assert not are_positive(["1", text, "2"])
+    assert not are_positive([text])
 
 
 def test_unsigned_takes_zero_and_signed_takes_both_signs() -> None:
