@@ -30,7 +30,7 @@ from coinstream.messages.topics import DEAD_LETTERS
 READ_MESSAGES = 10_000
 STALL_S = 30.0
 """How long a read may bring nothing before it is given up."""
-LETTER_TOPICS = tuple(topic for topic in TOPICS if topic.carries is None)
+LETTER_TOPICS = tuple(topic for topic in TOPICS if topic.is_of_dead_letters)
 """The topics of dead letters."""
 
 
