@@ -1,4 +1,4 @@
-"""The long-running processes: `ingest`, `sink postgres`, `sink mongodb`, `simulate exchange`.
+"""The long-running processes: `ingest`, `sink postgres`, `sink mongodb`, `engine`, `simulate exchange`.
 
 Each takes SIGTERM or Ctrl-C, drains, and exits 0.
 """
@@ -193,11 +193,26 @@ def _run_workers(store: str, workers: int, metrics_port: int | None) -> NoReturn
 
 
 def _sink_process(store_url: str, metrics_port: int | None) -> tuple[Settings, Addresses, Callable[[], bool]]:
+    return _batch_process(metrics_port, "kafka_bootstrap", store_url)
+
+
+def _batch_process(metrics_port: int | None, *needed: str) -> tuple[Settings, Addresses, Callable[[], bool]]:
     settings = settings_room.load(metrics_port=metrics_port)
     telemetry.configure_logging(level=settings.log_level)
     _serve_metrics(settings)
     tune_for_batches()
-    return settings, settings_room.addresses(settings, "kafka_bootstrap", store_url), stop_on_signals().is_set
+    return settings, settings_room.addresses(settings, *needed), stop_on_signals().is_set
+
+
+def engine(workers: Workers = 1, metrics_port: Metrics = None) -> None:
+    """Decide users' commands against the live books, exactly once."""
+    if workers > 1:
+        port = settings_room.load(metrics_port=metrics_port).metrics_port
+        run_workers("engine", workers=workers, metrics_port=port)
+    from coinstream.engine import run_engine
+
+    settings, found, stop = _batch_process(metrics_port, "kafka_bootstrap")
+    run_engine(stop, **_kafka(settings, found))
 
 
 def tune_for_batches() -> None:

@@ -213,6 +213,10 @@ class BatchConsumer:
         """Return what tells the group's coordinator which member, of which generation, sends offsets."""
         return self._client.consumer_group_metadata()
 
+    def stands(self, numbers: Collection[int]) -> list[LogPosition]:
+        """Return where the store stands once it has all that was handed out, of partitions being read, by number."""
+        return [at.stored for it, at in self._standing.items() if it.partition in numbers]
+
     def rewind(self) -> None:
         """Read the stored positions anew and begin there, after a write that failed or may have.
 

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from coinstream.kafka.batches import RawBatch, by_partition, columns, place_of
 from coinstream.kafka.connection import Outage, classified, client_settings, log, made
-from coinstream.kafka.log import end_offsets, start_offsets
+from coinstream.kafka.log import end_offsets, offsets_at_time, start_offsets
 from coinstream.messages import BY_NAME, LogPosition, Partition, Topic
 
 
@@ -23,7 +23,8 @@ class Tail:
     Args:
         bootstrap: Addresses ``host:port``, separated by commas.
         whole: Topics read from their first record; `is_caught_up` says when.
-        newest: Topics read from their present end.
+        newest: Topics read from their present end, or from ``since_us`` on.
+        since_us: Kafka's time of the oldest record of ``newest`` that is of interest; `is_caught_up` waits for those.
         client_id: The name in the brokers' logs.
         topic_prefix: Stands before every topic's name.
         security: librdkafka's security settings, if any.
@@ -33,12 +34,13 @@ class Tail:
         TransientError: The cluster took too long.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only, and each of its own kind
         self,
         bootstrap: str,
         *,
         whole: Sequence[Topic],
         newest: Sequence[Topic],
+        since_us: int | None = None,
         client_id: str,
         topic_prefix: str = "",
         security: Mapping[str, str] | None = None,
@@ -48,6 +50,9 @@ class Tail:
         self._client = made(Client, client_settings(bootstrap, client_id, self._outage, security) | _SETTINGS)
         known = {"topic_prefix": topic_prefix, "security": security}
         starts = dict(start_offsets(bootstrap, whole, **known)) if whole else {}  # type: ignore[arg-type]
+        if since_us is not None:
+            for topic in newest:
+                starts |= offsets_at_time(bootstrap, topic, since_us, **known)  # type: ignore[arg-type]
         ends = end_offsets(bootstrap, [*whole, *newest], **known)  # type: ignore[arg-type]
         self._behind = {it: ends[it].next_offset for it, at in starts.items() if at.next_offset < ends[it].next_offset}
         self._stands: dict[Partition, LogPosition] = {**ends, **starts}
