@@ -287,3 +287,33 @@ async def _simulate(**options: Any) -> None:
         on_ready=announce,
         stop=await _stop_of_loop(),
     )
+
+
+@simulate.command("users")
+def simulate_users(
+    accounts: Annotated[int, typer.Option(min=1, max=1_000_000, help="people, one account each")] = 20,
+    orders_per_second: Annotated[float, typer.Option(min=0.01, max=100_000, help="commands a second, all people")] = 20,
+    seed: Annotated[int, typer.Option(help="decides who does what")] = 1,
+    duration: Annotated[float | None, typer.Option(min=0.1, help="seconds; without it until stopped")] = None,
+) -> None:
+    """Behave like people who trade: deposits, orders in bursts, cancels, mistakes.
+
+    At the end one JSON object on stdout says what was sent, what was answered and how soon.
+    """
+    import json
+
+    from coinstream.simulator import run_users
+
+    settings = settings_room.load()
+    telemetry.configure_logging(level=settings.log_level)
+    found = settings_room.addresses(settings, "kafka_bootstrap")
+    done = run_users(
+        bootstrap=found.kafka_bootstrap,
+        topic_prefix=settings.topic_prefix,
+        accounts=accounts,
+        orders_per_second=orders_per_second,
+        seed=seed,
+        duration_s=duration,
+        stop=stop_on_signals().is_set,
+    )
+    print(json.dumps(done.summary()), flush=True)
