@@ -23,7 +23,7 @@ from benchmarks.servers import ROOT, commit, machine, started
 from coinstream.cli.servers import tell
 from coinstream.errors import CoinstreamError
 
-NAMES = ("ingest", "books", "postgres", "mongodb", "latency", "peers")
+NAMES = ("ingest", "books", "postgres", "mongodb", "engine", "latency", "peers")
 PAGE = ROOT / "docs" / "benchmarks.md"
 CHART = ROOT / "docs" / "benchmarks.png"
 

@@ -150,7 +150,7 @@ def _batches(seconds: int) -> list[Any]:
         offsets = list(range(first, first + len(some)))
         times_ms = [now_ms + trade.received_time_us // 1000 - first_ms for trade in some]
         ends = [LogPosition("market.trades", "bench", 0, at) for at in (first, first + len(some))]
-        batches.append(DecodedBatch(Trade, ends[0], ends[1], some, offsets, times_ms))
+        batches.append(DecodedBatch((Trade,), ends[0], ends[1], some, offsets, times_ms))
     return batches
 
 

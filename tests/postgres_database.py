@@ -84,12 +84,13 @@ class Log:
 
     def batch(self, *messages: Message, kind: type[Message] = Trade, partition: int = 0) -> DecodedBatch:
         """Return the next batch of the messages' topic, from where the last one ended."""
-        topic = TOPIC_OF[type(messages[0]) if messages else kind].name
-        start = self.positions.get(Partition(topic, partition), LogPosition(topic, TOPIC_ID, partition, 0))
-        end = LogPosition(topic, TOPIC_ID, partition, start.next_offset + len(messages))
-        self.positions[Partition(topic, partition)] = end
+        topic = TOPIC_OF[type(messages[0]) if messages else kind]
+        place = Partition(topic.name, partition)
+        start = self.positions.get(place, LogPosition(topic.name, TOPIC_ID, partition, 0))
+        end = LogPosition(topic.name, TOPIC_ID, partition, start.next_offset + len(messages))
+        self.positions[place] = end
         offsets = range(start.next_offset, end.next_offset)
-        return DecodedBatch(type(messages[0]) if messages else kind, start, end, messages, offsets, [0] * len(messages))
+        return DecodedBatch(topic.carries, start, end, messages, offsets, [0] * len(messages))
 
 
 @dataclass

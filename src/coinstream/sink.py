@@ -296,17 +296,17 @@ def decode(batch: RawBatch) -> tuple[DecodedBatch, list[RefusedMessage]]:
     Raises:
         RefusedError: Never; what is refused is returned.
     """
-    kind = batch.topic.carries
-    if kind is None:
+    kinds = batch.topic.carries
+    if not kinds:
         raise AssertionError(f"{batch.topic.name} carries no messages, and no sink subscribes to it")
-    messages, refusals = decode_batch(kind, batch.values)
+    messages, refusals = decode_batch(kinds, batch.values)
     partition = Partition(batch.start.topic, batch.start.partition)
     if not refusals:
         kept: Sequence[Message] = messages  # type: ignore[assignment]  # no refusal: no None
-        return DecodedBatch(kind, batch.start, batch.end, kept, batch.offsets, batch.timestamps_ms), []
+        return DecodedBatch(kinds, batch.start, batch.end, kept, batch.offsets, batch.timestamps_ms), []
     places = [place for place, message in enumerate(messages) if message is not None]
     good = DecodedBatch(
-        kind,
+        kinds,
         batch.start,
         batch.end,
         [message for message in messages if message is not None],
@@ -366,7 +366,7 @@ def _run(  # noqa: PLR0913 - the composition of one process
     consumer = BatchConsumer(
         bootstrap,
         group=group,
-        topics=[topic for topic in MARKET_TOPICS if topic.carries in store.kinds],
+        topics=[topic for topic in MARKET_TOPICS if topic.carries_only(store.kinds)],
         topic_prefix=topic_prefix,
         client_id=client_id,
         positions=positions,

@@ -42,6 +42,11 @@ VISIBLE_SECONDS = Histogram(
     ["store"],
     buckets=_LATENCY_BUCKETS_S,
 )
+ANSWER_SECONDS = Histogram(
+    "coinstream_answer_seconds",
+    "From a command's Kafka timestamp to its events being readable; a sample of each batch.",
+    buckets=_LATENCY_BUCKETS_S,
+)
 HEALTHY_UNTIL = Gauge(
     "coinstream_healthy_until_time_seconds",
     "Until when a process vouches for a part of its work (venue, kafka, store); `coinstream.health` reads it.",

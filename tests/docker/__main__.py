@@ -201,7 +201,7 @@ class Watch:
         fold = RunFold()
         for batch in read_range(self._found.kafka_bootstrap, starts, ends):
             for value in batch.values:
-                fold.add(decode(batch.topic.carries, value))
+                fold.add(decode(*batch.topic.carries, value))
         keys = {"trades": fold.trades, "quotes": fold.quotes, "book_snapshots": fold.books}
         keys |= {"assets": fold.assets, "coverage": fold.coverage}
         postgres = PostgresReader(self._found.postgres_reader_url)

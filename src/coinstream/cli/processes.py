@@ -1,4 +1,4 @@
-"""The long-running processes: `ingest`, `sink postgres`, `sink mongodb`, `simulate exchange`.
+"""The long-running processes: `ingest`, `sink postgres`, `sink mongodb`, `engine`, `simulate exchange`.
 
 Each takes SIGTERM or Ctrl-C, drains, and exits 0.
 """
@@ -193,11 +193,26 @@ def _run_workers(store: str, workers: int, metrics_port: int | None) -> NoReturn
 
 
 def _sink_process(store_url: str, metrics_port: int | None) -> tuple[Settings, Addresses, Callable[[], bool]]:
+    return _batch_process(metrics_port, "kafka_bootstrap", store_url)
+
+
+def _batch_process(metrics_port: int | None, *needed: str) -> tuple[Settings, Addresses, Callable[[], bool]]:
     settings = settings_room.load(metrics_port=metrics_port)
     telemetry.configure_logging(level=settings.log_level)
     _serve_metrics(settings)
     tune_for_batches()
-    return settings, settings_room.addresses(settings, "kafka_bootstrap", store_url), stop_on_signals().is_set
+    return settings, settings_room.addresses(settings, *needed), stop_on_signals().is_set
+
+
+def engine(workers: Workers = 1, metrics_port: Metrics = None) -> None:
+    """Decide users' commands against the live books, exactly once."""
+    if workers > 1:
+        port = settings_room.load(metrics_port=metrics_port).metrics_port
+        run_workers("engine", workers=workers, metrics_port=port)
+    from coinstream.engine import run_engine
+
+    settings, found, stop = _batch_process(metrics_port, "kafka_bootstrap")
+    run_engine(stop, **_kafka(settings, found))
 
 
 def tune_for_batches() -> None:
@@ -272,3 +287,33 @@ async def _simulate(**options: Any) -> None:
         on_ready=announce,
         stop=await _stop_of_loop(),
     )
+
+
+@simulate.command("users")
+def simulate_users(
+    accounts: Annotated[int, typer.Option(min=1, max=1_000_000, help="people, one account each")] = 20,
+    orders_per_second: Annotated[float, typer.Option(min=0.01, max=100_000, help="commands a second, all people")] = 20,
+    seed: Annotated[int, typer.Option(help="decides who does what")] = 1,
+    duration: Annotated[float | None, typer.Option(min=0.1, help="seconds; without it until stopped")] = None,
+) -> None:
+    """Behave like people who trade: deposits, orders in bursts, cancels, mistakes.
+
+    At the end one JSON object on stdout says what was sent, what was answered and how soon.
+    """
+    import json
+
+    from coinstream.simulator import run_users
+
+    settings = settings_room.load()
+    telemetry.configure_logging(level=settings.log_level)
+    found = settings_room.addresses(settings, "kafka_bootstrap")
+    done = run_users(
+        bootstrap=found.kafka_bootstrap,
+        topic_prefix=settings.topic_prefix,
+        accounts=accounts,
+        orders_per_second=orders_per_second,
+        seed=seed,
+        duration_s=duration,
+        stop=stop_on_signals().is_set,
+    )
+    print(json.dumps(done.summary()), flush=True)

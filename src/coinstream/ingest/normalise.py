@@ -10,7 +10,7 @@ from typing import Any
 from coinstream.adapters import CHANNELS, DIALECTS, VENUES, Dialect, Frame, dialect_of, dialects_of_venue
 from coinstream.errors import FatalError, FieldError, RefusedError
 from coinstream.ingest.stream import MarketStream
-from coinstream.messages import BookSnapshot, Coverage, Instrument, Message, Quote, Trade
+from coinstream.messages import BookSnapshot, Coverage, Instrument, MarketMessage, Quote, Trade
 
 KINDS: dict[str, type[Any]] = {
     "trades": Trade,
@@ -48,7 +48,7 @@ class Summary:
             lines += [f"  {what}, {count:,} times: {reason}" for reason, count in counts.most_common()]
         return "\n".join(lines)
 
-    def count_message(self, message: Message) -> None:
+    def count_message(self, message: MarketMessage) -> None:
         """Count one message."""
         name = message.SCHEMA.partition("/")[0]
         self.messages[f"{name} {message.provenance}" if isinstance(message, Trade) else name] += 1
@@ -121,7 +121,7 @@ def normalise(
     kinds: Collection[str] = CHANNELS,
     summary: Summary | None = None,
     on_refusal: Callable[[Frame, RefusedError], None] | None = None,
-) -> Iterator[Message]:
+) -> Iterator[MarketMessage]:
     """Yield the messages of recorded frames in frame order; a frame's own trades are oldest first.
 
     Books come at most once a second of recorded time a symbol, and the final one of each at the end, even
@@ -149,7 +149,7 @@ def _normalise(
     types: tuple[type[Any], ...],
     summary: Summary,
     on_refusal: Callable[[Frame, RefusedError], None] | None,
-) -> Iterator[Message]:
+) -> Iterator[MarketMessage]:
     last_us = 0
     for frame in frames:
         last_us = max(last_us, frame.received_time_us)
@@ -169,7 +169,9 @@ def _normalise(
         yield from _chosen(stream.finish(last_us, with_doubtful_books=True), types, summary)
 
 
-def _chosen(messages: Iterable[Message], types: tuple[type[Any], ...], summary: Summary) -> Iterator[Message]:
+def _chosen(
+    messages: Iterable[MarketMessage], types: tuple[type[Any], ...], summary: Summary
+) -> Iterator[MarketMessage]:
     for message in messages:
         if isinstance(message, types):
             summary.count_message(message)

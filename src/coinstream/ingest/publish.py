@@ -11,7 +11,7 @@ from coinstream.adapters import Frame, Gap
 from coinstream.errors import FieldError, RefusedError, TransientError
 from coinstream.ingest.stream import Received
 from coinstream.kafka import DeadLetter
-from coinstream.messages import AssetSnapshot, Candle, Coverage, Message, encode
+from coinstream.messages import AssetSnapshot, Candle, Coverage, MarketMessage, encode
 from coinstream.messages.topics import FRAMES
 from coinstream.telemetry import DEAD_LETTERS, GAPS, REFUSED_FRAMES, logger
 
@@ -33,7 +33,7 @@ class Publisher(Protocol):
 
     topic_prefix: str
 
-    def publish(self, message: Message) -> None:
+    def publish(self, message: MarketMessage) -> None:
         """Queue a message; raise `TransientError` when there is no room, `RefusedError` for one too long."""
 
     def publish_dead_letter(self, letter: DeadLetter) -> None:
@@ -66,7 +66,7 @@ class Outbox:
         self.refused: Counter[str] = Counter()
         self.gaps: Counter[str] = Counter()
         self._producer = producer
-        self._waiting: deque[Message | DeadLetter] = deque()
+        self._waiting: deque[MarketMessage | DeadLetter] = deque()
         self._logged: set[tuple[str, ...]] = set()
         self._published: Counter[type[Any]] = Counter()
 
@@ -78,7 +78,7 @@ class Outbox:
         """How many messages the producer has taken, by type as the schema header names it (``trade``)."""
         return Counter({kind.SCHEMA.partition("/")[0]: count for kind, count in self._published.items()})
 
-    def put(self, messages: Iterable[Message]) -> None:
+    def put(self, messages: Iterable[MarketMessage]) -> None:
         """Add messages."""
         self._waiting.extend(messages)
 
@@ -152,7 +152,7 @@ class Outbox:
         self._logged.add(kind)
         return True
 
-    def _too_long(self, message: Message, error: RefusedError) -> DeadLetter:
+    def _too_long(self, message: MarketMessage, error: RefusedError) -> DeadLetter:
         """Return the letter for a message that Kafka would not take."""
         venue = message.source if isinstance(message, AssetSnapshot) else message.venue
         time_us = message.minute if isinstance(message, Candle | Coverage) else message.received_time_us

@@ -22,7 +22,7 @@ from coinstream.adapters import (
 from coinstream.errors import RefusedError
 from coinstream.market.book import OrderBook, is_due
 from coinstream.market.coverage import CoverageFold
-from coinstream.messages import MINUTE_US, BookSnapshot, Coverage, Instrument, Message, Provenance, Quote, Trade
+from coinstream.messages import MINUTE_US, BookSnapshot, Coverage, Instrument, MarketMessage, Provenance, Quote, Trade
 
 TICK_US = 100_000
 """How often books that no frame touches are looked at."""
@@ -44,7 +44,7 @@ class Received(NamedTuple):
         fetches: To read by HTTP; each body comes back as a frame.
     """
 
-    messages: list[Message]
+    messages: list[MarketMessage]
     refusals: list[RefusedError]
     send: list[str]
     gaps: list[Gap]
@@ -177,7 +177,7 @@ class MarketStream:
             self._ask(list(dict.fromkeys(work.unsure)), work)
         return received
 
-    def tick(self, now_us: int) -> list[Message]:
+    def tick(self, now_us: int) -> list[MarketMessage]:
         """Return the books that are due and the coverage of minutes that ended.
 
         Cheap to call often: books are looked at every `TICK_US`. In a replay the time is the recording's.
@@ -186,7 +186,7 @@ class MarketStream:
             return []
         return [*self._minutes(now_us), *self._due_books(now_us)]
 
-    def finish(self, now_us: int, *, with_doubtful_books: bool = False) -> list[Message]:
+    def finish(self, now_us: int, *, with_doubtful_books: bool = False) -> list[MarketMessage]:
         """Return the final book of each symbol and the coverage of the minutes still open.
 
         A book that was published at this very time and has not changed since is not repeated.
@@ -204,7 +204,7 @@ class MarketStream:
         messages.extend(self._coverage.finish(now_us))
         return messages
 
-    def _begin_anew(self, now_us: int) -> list[Message]:
+    def _begin_anew(self, now_us: int) -> list[MarketMessage]:
         """End one recording and begin another that is older: nothing of the first is carried over."""
         messages = self.finish(self._newest_us)
         for symbol, book in self._books.items():
@@ -214,8 +214,8 @@ class MarketStream:
         self._newest_us, self._next_tick_us, self._next_look_us = now_us, 0, 0
         return messages
 
-    def _minutes(self, now_us: int) -> list[Message]:
-        messages: list[Message] = [*self._ended, *self._coverage.advance(now_us)]
+    def _minutes(self, now_us: int) -> list[MarketMessage]:
+        messages: list[MarketMessage] = [*self._ended, *self._coverage.advance(now_us)]
         self._ended.clear()
         return messages
 

@@ -8,6 +8,7 @@ from coinstream.kafka.log import (
     LETTER_TOPICS,
     committed_positions,
     end_offsets,
+    last_offsets,
     offsets_at_time,
     read_dead_letter,
     read_dead_letters,
@@ -16,7 +17,9 @@ from coinstream.kafka.log import (
 )
 from coinstream.kafka.partitioner import partition_of
 from coinstream.kafka.producer import Producer, UndeliveredError
+from coinstream.kafka.tail import Tail
 from coinstream.kafka.topics import TopicChange, apply_topics, topic_ids
+from coinstream.kafka.transactions import TransactionalProducer
 
 __all__ = [
     "LETTER_TOPICS",
@@ -24,11 +27,14 @@ __all__ = [
     "DeadLetter",
     "Producer",
     "RawBatch",
+    "Tail",
     "TopicChange",
+    "TransactionalProducer",
     "UndeliveredError",
     "apply_topics",
     "committed_positions",
     "end_offsets",
+    "last_offsets",
     "newest",
     "offsets_at_time",
     "partition_of",

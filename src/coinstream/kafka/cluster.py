@@ -41,12 +41,17 @@ def partitions_of(admin: AdminClient, names: Iterable[str]) -> list[Partition]:
 
 
 def offsets_at(
-    admin: AdminClient, partitions: Iterable[Partition], spec: OffsetSpec, *, patience_s: float = 3.0
+    admin: AdminClient,
+    partitions: Iterable[Partition],
+    spec: OffsetSpec,
+    *,
+    patience_s: float = 3.0,
+    isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
 ) -> dict[Partition, int]:
     """Return the offset of a kind (`EARLIEST`, `LATEST`) of each partition, in one question a broker.
 
-    The latest is that of the last stable record. A partition whose leader is moving, or was made a
-    moment ago and is not yet known to every broker, is asked again.
+    The latest is that of the last stable record, unless the isolation says otherwise. A partition whose
+    leader is moving, or was made a moment ago and is not yet known to every broker, is asked again.
 
     Raises:
         TransientError: A partition did not answer within ``patience_s``.
@@ -57,7 +62,7 @@ def offsets_at(
     waiting = set(partitions)
     while waiting:
         asked = {TopicPartition(*it): spec for it in waiting}
-        futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_S)
+        futures = admin.list_offsets(asked, isolation_level=isolation, request_timeout=ANSWER_S)
         for place, future in futures.items():
             partition = Partition(place.topic, place.partition)
             try:

@@ -16,7 +16,7 @@ nothing is held while the store is away. One thread uses one object.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +45,7 @@ from coinstream.messages import LogPosition, Partition, Topic
 from coinstream.telemetry import LOG_GAPS, LOST_COMMITS
 
 Positions = Callable[[Sequence[LogPosition]], Mapping[Partition, LogPosition]]
+Partitions = Callable[[Collection[Partition]], None]
 
 SLICE_S = 0.1
 """Longest wait within the client, so that a partition just assigned is read soon."""
@@ -92,6 +93,9 @@ class BatchConsumer:
             that is left out begins at its first record. It may raise `TransientError`. ``None``:
             positions are kept in Kafka by `commit`, the topic id in the commit's metadata; a commit
             without one (an operator's tool moved it) is taken as of the present topic.
+        begins: Told of partitions whose stored positions have just been read, before any of their records is
+            fetched; it may raise `TransientError`, and is then told of them again.
+        ends: Told of partitions of which nothing more is handed out until ``begins`` hears of them anew.
         session_timeout_ms: Silence after which the group gives this member's partitions to others.
         max_poll_interval_ms: Longest time between two calls of `fetch` or `keep_alive`.
         buffer_kbytes: Bound of what is fetched ahead.
@@ -110,6 +114,8 @@ class BatchConsumer:
         client_id: str,
         topic_prefix: str = "",
         positions: Positions | None = None,
+        begins: Partitions | None = None,
+        ends: Partitions | None = None,
         session_timeout_ms: int = 10_000,
         max_poll_interval_ms: int = 300_000,
         buffer_kbytes: int = 65_536,
@@ -117,6 +123,8 @@ class BatchConsumer:
     ) -> None:
         self._topics = {topic_prefix + topic.name: topic for topic in topics}
         self._positions = positions
+        self._begins = begins or _ignore
+        self._ends = ends or _ignore
         self._admin = connect_admin(bootstrap, client_id=client_id, security=security)
         self._outage = Outage(bootstrap)
         self._client = made(
@@ -225,15 +233,21 @@ class BatchConsumer:
             if waiting:
                 time.sleep(0.05)  # the group is rebalancing; its own thread carries that through
 
+    def group_metadata(self) -> Any:
+        """Return what tells the group's coordinator which member, of which generation, sends offsets."""
+        return self._client.consumer_group_metadata()
+
+    def stands(self, numbers: Collection[int]) -> list[LogPosition]:
+        """Return where the store stands once it has all that was handed out, of partitions being read, by number."""
+        return [at.stored for it, at in self._standing.items() if it.partition in numbers]
+
     def rewind(self) -> None:
         """Read the stored positions anew and begin there, after a write that failed or may have.
 
         Raises:
             TransientError: The store or the cluster is away; call it again.
         """
-        self._withdraw(list(self._standing))
-        self._unplaced |= set(self._standing)
-        self._standing.clear()
+        self._place_anew(list(self._standing))
         self._place_at_s = 0.0
         self._place()
 
@@ -308,10 +322,12 @@ class BatchConsumer:
 
     def _give_up(self, client: Client, partitions: list[TopicPartition]) -> None:
         taken = {Partition(it.topic, it.partition) for it in partitions}
-        reading = [] if self._is_paused else [TopicPartition(*it) for it in taken & self._standing.keys()]
+        gone = taken & self._standing.keys()
+        reading = [] if self._is_paused else [TopicPartition(*it) for it in gone]
         self._unplaced -= taken
-        for it in taken:
-            self._standing.pop(it, None)
+        for it in gone:
+            del self._standing[it]
+        self._ends(gone)
         client.incremental_unassign(reading)
 
     # Where to read.
@@ -331,6 +347,7 @@ class BatchConsumer:
                 log.error("gap", topic=partition.topic, partition=partition.partition, why=begin.gap)
             committed = begin.stored.next_offset if begin.stored.topic_id == first.topic_id and not begin.gap else 0
             placed[partition] = _Standing(first.topic_id, begin.stored, committed, begin.offset)
+        self._begins(placed.keys())
         self._unplaced -= placed.keys()
         self._standing |= placed
         if not self._is_paused:
@@ -381,6 +398,7 @@ class BatchConsumer:
         for it in partitions:
             del self._standing[it]
         self._unplaced |= set(partitions)
+        self._ends(partitions)
 
     def _watch_topics(self) -> None:
         """Notice a topic that was deleted or re-created; asks now and then, and waits for no answer."""
@@ -537,6 +555,10 @@ class BatchConsumer:
         if error.retriable() or error.name() in ("REBALANCE_IN_PROGRESS", "_WAIT_COORD"):
             return list(ends)
         raise problem
+
+
+def _ignore(partitions: Collection[Partition]) -> None:
+    """Take no notice of what begins or ends."""
 
 
 _SETTINGS: dict[str, Any] = {

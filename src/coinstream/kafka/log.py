@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
@@ -29,7 +30,7 @@ from coinstream.messages.topics import DEAD_LETTERS
 READ_MESSAGES = 10_000
 STALL_S = 30.0
 """How long a read may bring nothing before it is given up."""
-LETTER_TOPICS = tuple(topic for topic in TOPICS if topic.carries is None)
+LETTER_TOPICS = tuple(topic for topic in TOPICS if topic.is_of_dead_letters)
 """The topics of dead letters."""
 
 
@@ -57,6 +58,22 @@ def end_offsets(
     """
     admin = connect_admin(bootstrap, client_id="coinstream-log", security=security)
     return _positions(admin, [topic_prefix + topic.name for topic in topics], LATEST)
+
+
+def last_offsets(
+    bootstrap: str, partitions: Iterable[Partition], *, security: Mapping[str, str] | None = None
+) -> dict[Partition, LogPosition]:
+    """Return the position after the last record of some partitions, those of open Kafka transactions among them.
+
+    Raises:
+        FatalError: No broker answers, or a topic is missing.
+        TransientError: The cluster took too long.
+    """
+    admin = connect_admin(bootstrap, client_id="coinstream-log", security=security)
+    wanted = set(partitions)
+    ids = ids_of(admin, {it.topic for it in wanted})
+    ends = offsets_at(admin, wanted, LATEST, isolation=IsolationLevel.READ_UNCOMMITTED)
+    return {it: LogPosition(it.topic, ids.get(it.topic, ""), it.partition, at) for it, at in ends.items()}
 
 
 def offsets_at_time(
@@ -218,8 +235,8 @@ class _Reader:
         error: Any = event.error()
         partition = place_of(event)
         if error.name() == "_PARTITION_EOF":
-            # Nothing readable follows: the rest of the range, if any, is holes.
-            if partition in self._ends:
+            # The rest of the range is holes, if the position passed it; else a Kafka transaction is still open there.
+            if (event.offset() or 0) >= self._ends.get(partition, math.inf):
                 self._leave(partition)
         elif error.name() in OUT_OF_LOG:
             raise FatalError(

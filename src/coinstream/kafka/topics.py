@@ -96,7 +96,7 @@ def settings_of(topic: Topic, replicas: int) -> dict[str, str]:
         settings["cleanup.policy"] = "compact"
     else:
         settings |= {"cleanup.policy": "delete", "retention.ms": str(topic.retention_ms)}
-    if topic.carries is None:
+    if topic.is_of_dead_letters:
         settings["max.message.bytes"] = str(MAX_VALUE_BYTES + _HEADROOM_BYTES)
     return settings
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from coinstream.errors import RefusedError
-from coinstream.messages.market import Message
+from coinstream.messages.topics import Message
 
 
 class Partition(NamedTuple):
@@ -36,7 +36,7 @@ class DecodedBatch:
     """Messages of one partition, in order, with the positions before and after them.
 
     Attributes:
-        kind: The messages' type; one topic carries one.
+        kinds: The types that the messages may have: those of the topic, one in each topic of the market.
         start: Where the store must stand for the batch to be written: the compare of its
             compare-and-set. Offsets have holes, so ``start.next_offset`` may be below ``offsets[0]``.
         end: Where the store stands afterwards.
@@ -45,12 +45,18 @@ class DecodedBatch:
         timestamps_ms: Of each message, the broker's record time in milliseconds since 1970.
     """
 
-    kind: type[Message]
+    kinds: tuple[type[Message], ...]
     start: LogPosition
     end: LogPosition
     messages: Sequence[Message]
     offsets: Sequence[int]
     timestamps_ms: Sequence[int]
+
+    @property
+    def kind(self) -> type[Message]:
+        """The one type of all its messages; only topics of the market have one."""
+        (kind,) = self.kinds
+        return kind
 
     @property
     def partition(self) -> Partition:

@@ -176,4 +176,4 @@ class Coverage(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     messages: Count
 
 
-Message = Instrument | Trade | Quote | BookSnapshot | Candle | AssetSnapshot | Coverage
+MarketMessage = Instrument | Trade | Quote | BookSnapshot | Candle | AssetSnapshot | Coverage

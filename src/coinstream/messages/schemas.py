@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from coinstream.messages.topics import MARKET_TOPICS
+from coinstream.messages.topics import TOPICS
 
 
 def json_schemas() -> dict[str, str]:
     """Return each message's JSON Schema (2020-12) as indented text, by file name ``trade-1.json``."""
-    return {_file_name(topic.carries): _schema(topic.carries, topic.name) for topic in MARKET_TOPICS}
+    return {_file_name(kind): _schema(kind, topic.name) for topic in TOPICS for kind in topic.carries}
 
 
 def _file_name(kind: Any) -> str:

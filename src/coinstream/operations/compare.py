@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
 from coinstream.errors import FatalError, RefusedError
 from coinstream.kafka import end_offsets, read_dead_letters, read_range
@@ -156,7 +155,7 @@ class Baseline:
         unreadable: list[Unreadable] = []
         comparison.run = fold = self._fold(ends, comparison, unreadable)
         progress(f"comparing {sum(comparison.messages.values()):,} messages with both stores")
-        letters = [topic for topic in TOPICS if topic.carries is None]
+        letters = [topic for topic in TOPICS if topic.is_of_dead_letters]
         comparison.dead_letters = sum(self._written(topic.name, ends) for topic in letters)
         rows_before, comparison.rows = self.before.counts(), self.postgres.counts()
         comparison.new_rows = {table: count - rows_before[table] for table, count in comparison.rows.items()}
@@ -191,7 +190,7 @@ class Baseline:
         comparison.messages = {topic.name: 0 for topic in MARKET_TOPICS}
         for batch in read_range(self.kafka_bootstrap, starts, ends, topic_prefix=self.topic_prefix):
             comparison.messages[batch.topic.name] += len(batch.values)
-            kind: Any = batch.topic.carries
+            (kind,) = batch.topic.carries
             for offset, value in zip(batch.offsets, batch.values, strict=True):
                 try:
                     fold.add(decode(kind, value or b""))

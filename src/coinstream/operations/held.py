@@ -293,7 +293,7 @@ def held_to_letters(unreadable: Iterable[Unreadable], letters: Iterable[DeadLett
     }
     for one in wanted:
         for store, kinds in (("postgresql", POSTGRES_KINDS), ("mongodb", MONGODB_KINDS)):
-            if one.topic.carries not in kinds:
+            if not one.topic.carries_only(kinds):
                 continue
             place = (*one.partition, one.offset)
             key = (*place, f"sink {store}")

@@ -47,7 +47,7 @@ class Lag:
         }
 
     def _names(self, kinds: frozenset[type]) -> frozenset[str]:
-        return frozenset(self._prefix + topic.name for topic in MARKET_TOPICS if topic.carries in kinds)
+        return frozenset(self._prefix + topic.name for topic in MARKET_TOPICS if topic.carries_only(kinds))
 
     def close(self) -> None:
         """Give the connection back."""

@@ -99,7 +99,7 @@ def batch(
     topic = "test." + TOPIC_OF[kind].name
     offsets = list(range(start, start + len(messages)))
     return DecodedBatch(
-        kind,
+        (kind,),
         LogPosition(topic, topic_id, partition, start),
         LogPosition(topic, topic_id, partition, start + len(messages)),
         messages,
