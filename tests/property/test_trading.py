@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from coinstream.messages import (
     BookEvidence,
@@ -59,6 +59,9 @@ QUANTITIES = st.one_of(st.integers(1, 50_000).map(lambda n: f"{n // 10**4}.{n % 
 SIZES = st.integers(1, 40_000).map(lambda n: f"{n // 10**4}.{n % 10**4:04}1")
 SIDES = st.sampled_from(["buy", "sell"])
 ACCOUNTS = st.sampled_from(sorted(OWNERS))
+NEAR = st.integers(9_950, 10_050).map(lambda n: f"{n // 100}.{n % 100:02}")
+LOTS = st.integers(100, 30_000).map(lambda n: f"{n // 10**4}.{n % 10**4:04}")
+HOW = st.sampled_from(["gtc", "gtc", "gtc", "ioc", "post_only", "market", "spend"])
 ORDERS = st.fixed_dictionaries(
     {"order_type": st.just("market"), "side": SIDES},
     optional={"quantity": QUANTITIES, "amount": AMOUNTS},
@@ -93,6 +96,13 @@ class Brokerage(RuleBasedStateMachine):
         self.events: dict[str, list[Event]] = {account_id: [] for account_id in OWNERS}
         self.sent: list[Command] = []
         self.taken: dict[tuple[str, ...], tuple[Decimal, Decimal]] = {}
+
+    @initialize(rich=st.sampled_from([(), ("ann-1",), ("ann-1", "bob-1"), ("ann-1", "bob-1")]))
+    def begin(self, rich: tuple[str, ...]) -> None:
+        for account_id in rich:
+            self.become_rich(account_id)
+        for symbol in SYMBOLS:
+            self.book(symbol, [(9_990, "2.00001"), (9_980, "1.5")], [(10_010, "1.00001"), (10_020, "3")], 0)
 
     def later(self, us: int = 1000) -> int:
         self.now_us += us
@@ -165,6 +175,15 @@ class Brokerage(RuleBasedStateMachine):
     def place(self, account_id: str, symbol: str, order: dict[str, Any]) -> None:
         self.ask(PlaceOrder(**self.stamps(account_id), venue="made_up", symbol=symbol, **order))
 
+    @rule(account_id=ACCOUNTS, symbol=st.sampled_from(SYMBOLS), side=SIDES, price=NEAR, lots=LOTS, how=HOW)
+    def place_well(self, account_id: str, symbol: str, side: Any, price: str, lots: str, how: str) -> None:
+        asked: dict[str, Any] = {"order_type": "limit", "quantity": lots, "limit_price": price, "time_in_force": how}
+        if how == "market":
+            asked = {"order_type": "market", "quantity": lots}
+        elif how == "spend":
+            asked, side = {"order_type": "market", "amount": lots}, "buy"
+        self.ask(PlaceOrder(**self.stamps(account_id), venue="made_up", symbol=symbol, side=side, **asked))
+
     @rule(data=st.data(), account_id=ACCOUNTS)
     def cancel(self, data: st.DataObject, account_id: str) -> None:
         account = self.accounts[account_id]
@@ -228,7 +247,11 @@ class Brokerage(RuleBasedStateMachine):
         )
         self.heard(snapshot, age_us)
 
-    @rule(symbol=st.sampled_from(SYMBOLS), price=PRICES, size=SIZES, number=st.integers(1, 30))
+    @rule(symbol=st.sampled_from(SYMBOLS), middle=st.integers(9_960, 10_040), size=SIZES, spread=st.integers(1, 20))
+    def usual_book(self, symbol: str, middle: int, size: str, spread: int) -> None:
+        self.book(symbol, [(middle - spread, size), (middle - 30, "5")], [(middle, size), (middle + 30, "5")], 0)
+
+    @rule(symbol=st.sampled_from(SYMBOLS), price=PRICES | NEAR, size=SIZES, number=st.integers(1, 30))
     def trade(self, symbol: str, price: str, size: str, number: int) -> None:
         trade = Trade(
             venue="made_up",
