@@ -1,18 +1,16 @@
-"""Random people, books, crashes and replays: whatever happens, the money adds up and every fill explains itself."""
+"""Whatever is asked, replayed, forged or crashed, in whatever market: the money stays right."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from coinstream.messages import (
-    AccountState,
     BookEvidence,
     BookSnapshot,
     CancelAllOrders,
@@ -22,352 +20,297 @@ from coinstream.messages import (
     Event,
     Instrument,
     OpenAccount,
-    OrderAccepted,
     OrderFilled,
     PlaceOrder,
     Quote,
     Trade,
     Withdraw,
     check,
-    decode,
+    decode_any,
     encode,
 )
-from coinstream.trading import Account, Decision, Markets, decide, fold, wake
-from coinstream.trading.ledger import Link, unbalanced, verify_chain
-from coinstream.trading.money import FEE_RULES, rounded_down, rounded_up
+from coinstream.messages.topics import EVENTS
+from coinstream.trading import Account, Decision, Link, Markets, decide, explain, fold, unbalanced, verify_chain, wake
 
-ACCOUNTS = ("ann-1", "ann-2", "bob-1")
-SYMBOLS = {"BTC-USD": ("0.01", "0.00000001"), "ABC-DEF": ("0.000000000000000001", "0.000000000000000001")}
-DAY_US = 86_400_000_000
+START_US = 1_700_000_000_000_000
+OWNERS = {"ann-1": "ann", "bob-1": "bob"}
+SYMBOLS = ("BTC-USD", "TOY-BTC")
+AMOUNTS = st.one_of(
+    st.sampled_from(
+        [
+            "0.000000000000000001",
+            "1000000000000",
+            "9999999999999999",
+            "0",
+            "-0",
+            "-1",
+            "NaN",
+            "1e-19",
+            "1" * 40,
+            "",
+            "1",
+        ]
+    ),
+    st.integers(1, 10**6).map(str),
+    st.integers(1, 10**9).map(lambda n: f"{n // 10**4}.{n % 10**4:04}"),
+)
+PRICES = st.integers(9_000, 11_000).map(lambda n: f"{n // 100}.{n % 100:02}")
+QUANTITIES = st.one_of(st.integers(1, 50_000).map(lambda n: f"{n // 10**4}.{n % 10**4:04}"), AMOUNTS)
+SIZES = st.integers(1, 40_000).map(lambda n: f"{n // 10**4}.{n % 10**4:04}1")
+SIDES = st.sampled_from(["buy", "sell"])
+ACCOUNTS = st.sampled_from(sorted(OWNERS))
+NEAR = st.integers(9_950, 10_050).map(lambda n: f"{n // 100}.{n % 100:02}")
+LOTS = st.integers(100, 30_000).map(lambda n: f"{n // 10**4}.{n % 10**4:04}")
+HOW = st.sampled_from(["gtc", "gtc", "gtc", "ioc", "post_only", "market", "spend"])
+ORDERS = st.fixed_dictionaries(
+    {"order_type": st.just("market"), "side": SIDES},
+    optional={"quantity": QUANTITIES, "amount": AMOUNTS},
+) | st.fixed_dictionaries(
+    {"order_type": st.just("limit"), "side": SIDES, "quantity": QUANTITIES, "limit_price": PRICES | AMOUNTS},
+    optional={"time_in_force": st.sampled_from(["gtc", "ioc", "post_only"])},
+)
 
-accounts = st.sampled_from(ACCOUNTS)
-symbols = st.sampled_from(list(SYMBOLS))
-sides = st.sampled_from(["buy", "sell"])
-# Prices about a hundred, mostly of few decimals so that orders meet; sizes mostly what there is, now and then dust or
-# more than anyone can pay.
-fractions = st.sampled_from(["", "", "", ".5", ".01", ".000000000000000001", ".333333333333333333"])
-prices = st.builds(lambda whole, part: f"{whole}{part}", st.integers(95, 105), fractions)
-usual = st.sampled_from(["1", "0.5", "2", "0.25", "3.14159265"])
-odd = st.sampled_from(["0.00000001", "0.000000000000000001", "3.141592653589793238", "25", "1000000000000"])
-sizes = st.one_of(usual, usual, usual, odd)
-wrong = st.sampled_from(["100", "5000", "1e-19", "-0", "NaN", "0", "", "1" * 40, "0.000000001"])
-amounts = st.one_of(sizes, sizes, sizes, sizes, wrong)
-levels = st.lists(st.tuples(prices, sizes), max_size=8)
 
-
-def user_of(account_id: str) -> str:
-    return account_id.partition("-")[0]
-
-
-def book(symbol: str, bids: Any, asks: Any, now_us: int) -> BookSnapshot:
-    return BookSnapshot(venue="v", symbol=symbol, bids=bids, asks=asks, received_time_us=now_us)
-
-
-@dataclass
-class Known:
-    """One account as the machine has it, and everything that was ever said of it."""
-
-    account: Account | None = None
-    events: list[Event] = field(default_factory=list)
-    answered: dict[str, int] = field(default_factory=dict)
+def listed(symbol: str, **rules: Any) -> Instrument:
+    base, quote = symbol.split("-")
+    return Instrument(
+        venue="made_up",
+        symbol=symbol,
+        venue_symbol=symbol,
+        base=base,
+        quote=quote,
+        status="online",
+        received_time_us=START_US,
+        **rules,
+    )
 
 
 class Brokerage(RuleBasedStateMachine):
-    """Commands and market messages in any order, with the state thrown away and restored now and then."""
-
     def __init__(self) -> None:
         super().__init__()
-        self.now_us = 1_700_000_000_000_000
-        self.known = {account_id: Known() for account_id in ACCOUNTS}
+        self.now_us = START_US
         self.markets = Markets()
+        self.markets.take(listed("BTC-USD", tick_size="0.01", lot_size="0.0001", minimum_notional="1"), START_US)
+        self.markets.take(listed("TOY-BTC", tick_size="0.01"), START_US)
+        self.accounts: dict[str, Account | None] = dict.fromkeys(OWNERS)
+        self.events: dict[str, list[Event]] = {account_id: [] for account_id in OWNERS}
         self.sent: list[Command] = []
-        self.number = 0
-        for symbol, (tick, lot) in SYMBOLS.items():
-            base, quote = symbol.split("-")
-            instrument = Instrument(
-                venue="v",
-                symbol=symbol,
-                venue_symbol=symbol,
-                base=base,
-                quote=quote,
-                tick_size=tick,
-                lot_size=lot,
-                minimum_notional="0.000001",
-                status="online",
-                received_time_us=self.now_us,
-            )
-            self.markets.take(instrument, self.now_us)
-            self._market(book(symbol, (("99", "1"), ("98", "2")), (("101", "1"), ("102", "2")), self.now_us))
-        for account_id in ACCOUNTS[:2]:
-            for currency in ("USD", "BTC", "ABC", "DEF"):
-                self.begin(account_id, currency)
+        self.taken: dict[tuple[str, ...], tuple[Decimal, Decimal]] = {}
 
-    # What users do.
+    @initialize(rich=st.sampled_from([(), ("ann-1",), ("ann-1", "bob-1"), ("ann-1", "bob-1")]))
+    def begin(self, rich: tuple[str, ...]) -> None:
+        for account_id in rich:
+            self.become_rich(account_id)
+        for symbol in SYMBOLS:
+            self.book(symbol, [(9_990, "2.00001"), (9_980, "1.5")], [(10_010, "1.00001"), (10_020, "3")], 0)
 
-    @rule(account_id=accounts, currency=st.sampled_from(["USD", "BTC", "ABC", "DEF"]))
-    def begin(self, account_id: str, currency: str) -> None:
-        self._command(OpenAccount(**self._fields(account_id)))
-        self._command(Deposit(**self._fields(account_id), currency=currency, amount="100000"))
+    def later(self, us: int = 1000) -> int:
+        self.now_us += us
+        return self.now_us
 
-    @rule(account_id=accounts, currency=st.sampled_from(["USD", "DEF", "ABC"]), amount=amounts)
-    def deposit(self, account_id: str, currency: str, amount: str) -> None:
-        self._command(Deposit(**self._fields(account_id), currency=currency, amount=amount))
+    def said(self, account_id: str, decision: Decision) -> None:
+        before = self.accounts[account_id]
+        for event in decision.events:
+            check(event)
+            assert decode_any(EVENTS.carries, encode(event)) == event
+            assert not unbalanced(event.entries)
+            if isinstance(event, OrderFilled):
+                self.explained(event)
+        changed = [event for event in decision.events if event.account_version]
+        if not changed:
+            assert decision.account is before
+        self.events[account_id] += changed
+        self.accounts[account_id] = decision.account
 
-    @rule(account_id=accounts, currency=st.sampled_from(["USD", "BTC", "DEF"]), amount=amounts)
-    def withdraw(self, account_id: str, currency: str, amount: str) -> None:
-        self._command(Withdraw(**self._fields(account_id), currency=currency, amount=amount))
-
-    @rule(account_id=accounts, symbol=symbols, side=sides, size=amounts, by_amount=st.booleans())
-    def order_at_market(self, account_id: str, symbol: str, side: str, size: str, *, by_amount: bool) -> None:
-        asked = {"amount": size} if by_amount else {"quantity": size}
-        self._place(account_id, symbol=symbol, side=side, order_type="market", **asked)
-
-    @rule(
-        account_id=accounts,
-        symbol=symbols,
-        side=sides,
-        size=amounts,
-        price=prices,
-        time_in_force=st.sampled_from([None, "gtc", "gtc", "ioc", "post_only"]),
-    )
-    def order_at_limit(
-        self, account_id: str, symbol: str, side: str, size: str, price: str, time_in_force: str | None
-    ) -> None:
-        asked = {"quantity": size, "limit_price": price, "time_in_force": time_in_force}
-        self._place(account_id, symbol=symbol, side=side, order_type="limit", **asked)
-
-    @rule(account_id=accounts, number=st.integers(0, 10))
-    def cancel(self, account_id: str, number: int) -> None:
-        account = self.known[account_id].account
-        orders = list(account.orders) if account is not None else []
-        order_id = orders[number % len(orders)] if orders else f"{account_id}:never"
-        self._command(CancelOrder(**self._fields(account_id), order_id=order_id))
-
-    @rule(account_id=accounts, symbol=st.one_of(st.none(), symbols))
-    def cancel_all(self, account_id: str, symbol: str | None) -> None:
-        self._command(CancelAllOrders(**self._fields(account_id), symbol=symbol))
-
-    # What goes wrong.
-
-    @rule(number=st.integers(0, 1000))
-    def send_again(self, number: int) -> None:
-        if self.sent:
-            self._command(self.sent[-1 - number % len(self.sent)])
-
-    @rule(account_id=accounts, late_us=st.sampled_from([2 * DAY_US, -120_000_000]))
-    def send_at_a_wrong_time(self, account_id: str, late_us: int) -> None:
-        fields = self._fields(account_id) | {"sent_time_us": self.now_us - late_us}
-        self._refused(Deposit(**fields, currency="USD", amount="1"), account_id)
-
-    @rule(account_id=accounts, amount=sizes)
-    def forge(self, account_id: str, amount: str) -> None:
-        self._refused(
-            Withdraw(**self._fields(account_id) | {"user_id": "eve"}, currency="USD", amount=amount), account_id
-        )
-        self._refused(Withdraw(**self._fields(account_id), currency="USD", amount=amount), "another-key")
-
-    @rule(account_id=accounts)
-    def crash(self, account_id: str) -> None:
-        known = self.known[account_id]
-        if known.account is not None:
-            known.account = Account.restore(decode(AccountState, encode(known.account.state())))
-
-    # What the market does.
-
-    @rule(symbol=symbols, bids=levels, asks=levels)
-    def publish_book(self, symbol: str, bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> None:
-        best_first = dict(sorted(bids, key=lambda it: -Decimal(it[0])))
-        asks_first = dict(sorted(asks, key=lambda it: Decimal(it[0])))
-        self._market(book(symbol, tuple(best_first.items()), tuple(asks_first.items()), self.now_us))
-
-    @rule(symbol=symbols, bid=prices, ask=prices)
-    def publish_quote(self, symbol: str, bid: str, ask: str) -> None:
-        self._market(Quote(venue="v", symbol=symbol, bid=bid, ask=ask, received_time_us=self.now_us))
-
-    @rule(symbol=symbols, price=prices, size=sizes, number=st.integers(1, 20))
-    def publish_trade(self, symbol: str, price: str, size: str, number: int) -> None:
-        trade = Trade(
-            venue="v",
-            symbol=symbol,
-            trade_id=str(number),
-            price=price,
-            size=size,
-            aggressor_side="sell",
-            event_time_us=self.now_us - number,
-            received_time_us=self.now_us,
-            provenance="live",
-        )
-        self._market(trade)
-
-    @rule(seconds=st.sampled_from([1, 2, 6, 3600]))
-    def pass_time(self, seconds: int) -> None:
-        self.now_us += seconds * 1_000_000
-
-    # What must hold.
-
-    @invariant()
-    def balances_are_never_negative_and_what_is_held_is_what_open_orders_need(self) -> None:
-        for known in self.known.values():
-            account = known.account
-            if account is None:
-                continue
-            needs: dict[str, Decimal] = defaultdict(Decimal)
-            for order in account.orders.values():
-                currency = order.terms.quote if order.terms.side == "buy" else order.terms.base
-                assert order.held == order.terms.held(order.remaining)
-                needs[currency] += order.held
-            for currency, (available, held) in account.balances.items():
-                assert available >= 0
-                assert held == needs.pop(currency, Decimal(0))
-            assert not any(needs.values())
-
-    @invariant()
-    def state_is_the_fold_of_its_events(self) -> None:
-        for known in self.known.values():
-            folded = fold(known.events)
-            assert (folded and folded.state()) == (known.account and known.account.state())
-
-    def teardown(self) -> None:
-        for account_id, known in self.known.items():
-            links = [
-                Link(it.account_version, it.event_time_us, it.entries, it.hash or "")
-                for it in known.events
-                if it.entries
+    def explained(self, fill: OrderFilled) -> None:
+        assert explain(fill) == []
+        evidence = fill.evidence
+        if isinstance(evidence, BookEvidence):
+            takings: Iterable[tuple[str, str, str]] = [
+                (evidence.book + level.price + fill.side, level.size, level.taken) for level in evidence.levels
             ]
-            head = known.account.hash if known.account is not None else None
-            assert verify_chain(account_id, links, head=head) == []
-            fills = [it for it in known.events if isinstance(it, OrderFilled)]
-            for fill in fills:
-                explain(fill)
-            nothing_is_taken_twice(fills)
+        else:
+            takings = [(evidence.trade_id, evidence.size, fill.quantity)]
+        for place, size, taken in takings:
+            key = (fill.account_id, fill.symbol, place)
+            total = self.taken.get(key, (Decimal(0), Decimal(0)))[0] + Decimal(taken)
+            assert total <= Decimal(size), "a level or trade was taken twice"
+            self.taken[key] = (total, Decimal(size))
 
-    def _fields(self, account_id: str) -> dict[str, Any]:
-        self.number += 1
+    def ask(self, command: Command, key: str | None = None) -> Decision:
+        self.sent.append(command)
+        decision = decide(
+            self.accounts[command.account_id], self.markets, command, key=key or command.account_id, now_us=self.later()
+        )
+        self.said(command.account_id, decision)
+        return decision
+
+    def stamps(self, account_id: str) -> dict[str, Any]:
         return {
             "account_id": account_id,
-            "user_id": user_of(account_id),
-            "command_id": f"c{self.number}",
+            "user_id": OWNERS[account_id],
+            "command_id": f"c{len(self.sent)}",
             "sent_time_us": self.now_us,
         }
 
-    def _place(self, account_id: str, **asked: Any) -> None:
-        self._command(PlaceOrder(**self._fields(account_id), venue="v", **asked))
+    @rule(account_id=ACCOUNTS)
+    def open_account(self, account_id: str) -> None:
+        self.ask(OpenAccount(**self.stamps(account_id)))
 
-    def _command(self, command: Command) -> None:
-        self.sent.append(command)
-        known = self.known[command.account_id]
-        before = known.account
-        decision = decide(before, self.markets, command, key=command.account_id, now_us=self.now_us)
-        if before is not None and command.command_id in before.commands:
-            assert decision == Decision((), before)
+    @rule(account_id=ACCOUNTS, currency=st.sampled_from(["USD", "BTC", "TOY", "usd"]), amount=AMOUNTS)
+    def deposit(self, account_id: str, currency: str, amount: str) -> None:
+        self.ask(Deposit(**self.stamps(account_id), currency=currency, amount=amount))
+
+    @rule(account_id=ACCOUNTS)
+    def become_rich(self, account_id: str) -> None:
+        self.open_account(account_id)
+        for currency in ("USD", "BTC", "TOY"):
+            self.ask(Deposit(**self.stamps(account_id), currency=currency, amount="1000.00000001"))
+
+    @rule(account_id=ACCOUNTS, currency=st.sampled_from(["USD", "BTC", "TOY"]), amount=AMOUNTS)
+    def withdraw(self, account_id: str, currency: str, amount: str) -> None:
+        self.ask(Withdraw(**self.stamps(account_id), currency=currency, amount=amount))
+
+    @rule(account_id=ACCOUNTS, symbol=st.sampled_from([*SYMBOLS, "NO-SUCH"]), order=ORDERS)
+    def place(self, account_id: str, symbol: str, order: dict[str, Any]) -> None:
+        self.ask(PlaceOrder(**self.stamps(account_id), venue="made_up", symbol=symbol, **order))
+
+    @rule(account_id=ACCOUNTS, symbol=st.sampled_from(SYMBOLS), side=SIDES, price=NEAR, lots=LOTS, how=HOW)
+    def place_well(self, account_id: str, symbol: str, side: Any, price: str, lots: str, how: str) -> None:
+        asked: dict[str, Any] = {"order_type": "limit", "quantity": lots, "limit_price": price, "time_in_force": how}
+        if how == "market":
+            asked = {"order_type": "market", "quantity": lots}
+        elif how == "spend":
+            asked, side = {"order_type": "market", "amount": lots}, "buy"
+        self.ask(PlaceOrder(**self.stamps(account_id), venue="made_up", symbol=symbol, side=side, **asked))
+
+    @rule(data=st.data(), account_id=ACCOUNTS)
+    def cancel(self, data: st.DataObject, account_id: str) -> None:
+        account = self.accounts[account_id]
+        known = sorted(account.orders) if account else []
+        order_id = data.draw(st.sampled_from([*known, "ann-1:none"]))
+        self.ask(CancelOrder(**self.stamps(account_id), order_id=order_id))
+
+    @rule(account_id=ACCOUNTS, symbol=st.none() | st.sampled_from(SYMBOLS))
+    def cancel_all(self, account_id: str, symbol: str | None) -> None:
+        self.ask(CancelAllOrders(**self.stamps(account_id), symbol=symbol))
+
+    @rule(account_id=ACCOUNTS, forgery=st.sampled_from(["user", "key", "old", "tomorrow"]), amount=AMOUNTS)
+    def forge(self, account_id: str, forgery: str, amount: str) -> None:
+        stamps = self.stamps(account_id)
+        if forgery == "user":
+            stamps["user_id"] = "eve"
+        elif forgery == "old":
+            stamps["sent_time_us"] -= 7 * 86_400_000_000
+        elif forgery == "tomorrow":
+            stamps["sent_time_us"] += 86_400_000_000
+        key = "eve-1" if forgery == "key" else None
+        before = self.accounts[account_id]
+        decision = self.ask(Deposit(**stamps, currency="USD", amount=amount), key)
+        assert decision.account is before
+        assert [event.account_version for event in decision.events] == [0]
+
+    @rule(data=st.data())
+    def send_again(self, data: st.DataObject) -> None:
+        if not self.sent:
             return
-        assert decision.events, "a command that was not answered before is answered"
-        self._keep(known, decision)
+        command = data.draw(st.sampled_from(self.sent))
+        before = self.accounts[command.account_id]
+        is_known = before is not None and command.command_id in before.commands
+        decision = self.ask(command)
+        if is_known and before is not None and before.user_id == command.user_id:
+            assert decision == Decision((), before)
 
-    def _refused(self, command: Command, key: str) -> None:
-        known = self.known[command.account_id]
-        decision = decide(known.account, self.markets, command, key=key, now_us=self.now_us)
-        (rejected,) = decision.events
-        assert rejected.account_version == 0
-        assert decision.account is known.account
+    def heard(self, message: Any, age_us: int) -> None:
+        published_us = self.later() - age_us
+        market = self.markets.take(message, published_us)
+        for account_id, account in self.accounts.items():
+            if account is not None:
+                self.said(
+                    account_id,
+                    wake(account, market, message, published_time_us=published_us, now_us=self.now_us),
+                )
 
-    def _market(self, message: Any) -> None:
-        self.now_us += 1
-        market = self.markets.take(message, self.now_us)
-        for known in self.known.values():
-            if known.account is not None:
-                wakes = {"published_time_us": self.now_us, "now_us": self.now_us}
-                self._keep(known, wake(known.account, market, message, **wakes))
+    @rule(
+        symbol=st.sampled_from(SYMBOLS),
+        bids=st.lists(st.tuples(st.integers(9_500, 10_100), SIZES), max_size=6, unique_by=lambda it: it[0]),
+        asks=st.lists(st.tuples(st.integers(9_900, 10_500), SIZES), max_size=6, unique_by=lambda it: it[0]),
+        age_us=st.sampled_from([0, 0, 0, 6_000_000]),
+    )
+    def book(self, symbol: str, bids: list[Any], asks: list[Any], age_us: int) -> None:
+        sides = [
+            tuple((f"{price // 100}.{price % 100:02}", size) for price, size in sorted(side, reverse=is_bid))
+            for side, is_bid in ((bids, True), (asks, False))
+        ]
+        snapshot = BookSnapshot(
+            venue="made_up", symbol=symbol, bids=sides[0], asks=sides[1], received_time_us=self.now_us
+        )
+        self.heard(snapshot, age_us)
 
-    def _keep(self, known: Known, decision: Decision) -> None:
-        for event in decision.events:
-            check(event)
-            assert decode(type(event), encode(event)) == event
-            assert unbalanced(event.entries) == []
-        known.events += decision.events
-        known.account = decision.account
+    @rule(symbol=st.sampled_from(SYMBOLS), middle=st.integers(9_960, 10_040), size=SIZES, spread=st.integers(1, 20))
+    def usual_book(self, symbol: str, middle: int, size: str, spread: int) -> None:
+        self.book(symbol, [(middle - spread, size), (middle - 30, "5")], [(middle, size), (middle + 30, "5")], 0)
 
+    @rule(symbol=st.sampled_from(SYMBOLS), price=PRICES | NEAR, size=SIZES, number=st.integers(1, 30))
+    def trade(self, symbol: str, price: str, size: str, number: int) -> None:
+        trade = Trade(
+            venue="made_up",
+            symbol=symbol,
+            trade_id=f"{number}-{price}-{size}",
+            price=price,
+            size=size,
+            aggressor_side="buy",
+            event_time_us=START_US + number,
+            received_time_us=self.now_us,
+            provenance="simulated",
+        )
+        self.heard(trade, 0)
 
-def explain(fill: OrderFilled) -> None:
-    """Derive a fill from its evidence alone, independently of how it was decided."""
-    price, quantity = Decimal(fill.price), Decimal(fill.quantity)
-    evidence = fill.evidence
-    if isinstance(evidence, BookEvidence):
-        for level in evidence.levels:
-            assert Decimal(level.taken_before) + Decimal(level.taken) <= Decimal(level.size)
-        assert sum(Decimal(level.taken) for level in evidence.levels) == quantity
-        reached = [Decimal(level.price) for level in evidence.levels]
-        if fill.liquidity == "taker":
-            assert reached == [price]
-    else:
-        assert fill.liquidity == "maker"
-        assert Decimal(evidence.taken_before) + quantity <= Decimal(evidence.size)
-        reached = [Decimal(evidence.price)]
-        assert reached != [price]
-    if fill.limit_price is not None:
-        limit = Decimal(fill.limit_price)
-        assert all(it <= limit if fill.side == "buy" else it >= limit for it in reached)
-        if fill.liquidity == "maker":
-            assert price == limit
-    rule_ = FEE_RULES[fill.fee_rule]
-    assert Decimal(fill.fee_rate) == (rule_.maker if fill.liquidity == "maker" else rule_.taker)
-    exact = price * quantity
-    down, up = rounded_down(exact, fill.quote), rounded_up(exact, fill.quote)
-    assert Decimal(fill.notional) in {down, up}
-    fee = exact * Decimal(fill.fee_rate)
-    assert Decimal(fill.fee) <= rounded_up(fee, fill.quote)
+    @rule(symbol=st.sampled_from(SYMBOLS), bid=PRICES, ask=PRICES)
+    def quote(self, symbol: str, bid: str, ask: str) -> None:
+        self.heard(Quote(venue="made_up", symbol=symbol, bid=bid, ask=ask, received_time_us=self.now_us), 0)
 
+    @rule()
+    def wait(self) -> None:
+        self.later(6_000_000)
 
-def nothing_is_taken_twice(fills: list[OrderFilled]) -> None:
-    """Of each level of each book, and of each trade, no more is taken than there is."""
-    taken: dict[Any, Decimal] = defaultdict(Decimal)
-    for fill in fills:
-        evidence = fill.evidence
-        if isinstance(evidence, BookEvidence):
-            for level in evidence.levels:
-                key = (fill.venue, fill.symbol, evidence.book, fill.side, level.price, evidence.published_time_us)
-                assert taken[key] <= Decimal(level.taken_before)
-                taken[key] += Decimal(level.taken)
-                assert taken[key] <= Decimal(level.size)
-        else:
-            trade = (fill.venue, fill.symbol, evidence.trade_id, evidence.event_time_us)
-            taken[trade] += Decimal(fill.quantity)
-            assert taken[trade] <= Decimal(evidence.size)
+    @rule(account_id=ACCOUNTS)
+    def crash(self, account_id: str) -> None:
+        account = self.accounts[account_id]
+        if account is not None:
+            state = account.state()
+            check(state)
+            self.accounts[account_id] = Account.restore(state)
+
+    @invariant()
+    def money_is_right(self) -> None:
+        for account_id, account in self.accounts.items():
+            folded = fold(self.events[account_id])
+            assert (folded is None) == (account is None)
+            if account is None or folded is None:
+                continue
+            assert folded.state() == account.state()
+            held: dict[str, Decimal] = {}
+            for order in account.orders.values():
+                terms = order.terms
+                assert order.held == terms.held(order.remaining)
+                currency = terms.quote if terms.side == "buy" else terms.base
+                held[currency] = held.get(currency, Decimal(0)) + order.held
+            for currency, (available, kept) in account.balances.items():
+                assert available >= 0
+                assert kept == held.pop(currency, Decimal(0))
+            assert not any(held.values())
+
+    def teardown(self) -> None:
+        for account_id, account in self.accounts.items():
+            if account is not None:
+                links = [
+                    Link(event.account_version, event.event_time_us, event.entries, event.hash or "")
+                    for event in self.events[account_id]
+                    if event.entries
+                ]
+                assert verify_chain(account_id, links, head=account.hash) == []
 
 
 TestBrokerage = Brokerage.TestCase
-TestBrokerage.settings = settings(stateful_step_count=60, deadline=None)
-
-
-def test_it_does_happen_that_orders_fill() -> None:
-    machine = Brokerage()
-    machine.publish_book("BTC-USD", [("99", "1")], [("100", "1"), ("101", "2")])
-    machine.order_at_limit("ann-1", "BTC-USD", "buy", "2", "101", "gtc")
-    machine.order_at_limit("ann-1", "BTC-USD", "buy", "5", "98", "gtc")
-    machine.publish_trade("BTC-USD", "97.5", "2", 1)
-    kinds = [type(event) for event in machine.known["ann-1"].events][-5:]
-    assert kinds == [OrderAccepted, OrderFilled, OrderFilled, OrderAccepted, OrderFilled]
-    machine.balances_are_never_negative_and_what_is_held_is_what_open_orders_need()
-    machine.state_is_the_fold_of_its_events()
-    machine.teardown()
-
-
-@given(
-    parts=st.lists(
-        st.sampled_from(["0.3", "0.000000000000000001", "0.1", "0.333333333333333333"]), min_size=2, max_size=5
-    ),
-    price=st.sampled_from(["100.333333333333333333", "99.000000000000000001", "100"]),
-    side=st.sampled_from(["buy", "sell"]),
-)
-def test_fills_of_a_resting_order_never_cost_more_than_was_held(parts: list[str], price: str, side: str) -> None:
-    machine = Brokerage()
-    machine.order_at_limit("ann-1", "ABC-DEF", side, "1", price, "gtc")
-    for number, size in enumerate(parts, 1):
-        machine.now_us += 100
-        machine.publish_trade("ABC-DEF", "98.9" if side == "buy" else "100.9", size, number)
-        machine.balances_are_never_negative_and_what_is_held_is_what_open_orders_need()
-    assert sum(isinstance(event, OrderFilled) for event in machine.known["ann-1"].events) >= 2
-    machine.cancel_all("ann-1", None)
-    machine.balances_are_never_negative_and_what_is_held_is_what_open_orders_need()
-    machine.state_is_the_fold_of_its_events()
-    machine.teardown()
+TestBrokerage.settings = settings(stateful_step_count=60)

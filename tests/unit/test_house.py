@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "src" / "coinstream").rglob("*.py"))
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "handler", "service"}
-EXACT_ROOMS = ("messages", "market", "adapters", "stores")
+EXACT_ROOMS = ("messages", "market", "adapters", "stores", "trading")
 # Where a float is the thing itself: seconds to wait, never a number of the market.
 SECONDS = re.compile(r"(_s|_seconds|speed|rate)$")
 

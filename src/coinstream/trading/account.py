@@ -147,7 +147,7 @@ class Account:
             raise VersionGapError(
                 f"account {self.account_id} is at version {self.version}, its next event at {event.account_version}"
             )
-        held = self._post(event.entries)
+        held = self._enter(event.entries)
         if isinstance(event, OrderFilled):
             self._filled(event, held)
         elif isinstance(event, OrderAccepted):
@@ -162,8 +162,8 @@ class Account:
         self.event_time_us = event.event_time_us
         self.hash = event.hash or self.hash
 
-    def _post(self, entries: Iterable[Entry]) -> Decimal:
-        """Take entries into the balances; return what they held (or, below zero, released)."""
+    def _enter(self, entries: tuple[Entry, ...]) -> Decimal:
+        """Change the balances by an event's entries; return by how much more is held."""
         held = ZERO
         for entry in entries:
             if entry.holder == "account":

@@ -213,9 +213,8 @@ def wake(
         published_time_us: Kafka's time of its record.
         now_us: The engine's clock, which becomes the events' time.
     """
-    orders = [
-        order for order in account.orders.values() if (order.venue, order.symbol) == (market.venue, market.symbol)
-    ]
+    place = (market.venue, market.symbol)
+    orders = [order for order in account.orders.values() if (order.venue, order.symbol) == place]
     if not orders or now_us - published_time_us > STALE_AFTER_US or market.is_stale(now_us):
         return Decision((), account)
     orders.sort(key=_priority)
@@ -233,7 +232,7 @@ def wake(
 
 
 def _priority(order: Order) -> Any:
-    return -order.limit_price if order.terms.side == "buy" else order.limit_price
+    return order.limit_price.copy_negate() if order.terms.side == "buy" else order.limit_price
 
 
 def _part(

@@ -33,35 +33,14 @@ _FLOORING = Context(prec=80, rounding=ROUND_FLOOR, traps=[InvalidOperation, Divi
 _CRYPTO_SCALE = 18
 _FIAT_SCALE = 8
 _COINLESS_FIAT_SCALE = 6
-_FIAT = frozenset(
-    [
-        "AED",
-        "ARS",
-        "AUD",
-        "BHD",
-        "BRL",
-        "CAD",
-        "CHF",
-        "CNY",
-        "CZK",
-        "DKK",
-        "EUR",
-        "GBP",
-        "HKD",
-        "ILS",
-        "INR",
-        "KWD",
-        "MXN",
-        "MYR",
-        "NOK",
-        "NZD",
-        "PHP",
-        "PLN",
-        "RON",
-    ]
-)
-_MORE_FIAT = frozenset(["RUB", "SAR", "SEK", "SGD", "THB", "TRY", "TWD", "UAH", "USD", "ZAR"])
-_COINLESS_FIAT = frozenset(["CLP", "COP", "HUF", "IDR", "ISK", "JPY", "KRW", "NGN", "PYG", "VND"])
+# fmt: off
+_FIAT = frozenset((
+    "AED", "ARS", "AUD", "BHD", "BRL", "CAD", "CHF", "CNY", "CZK", "DKK", "EUR", "GBP", "HKD", "ILS", "INR", "KWD",
+    "MXN", "MYR", "NOK", "NZD", "PHP", "PLN", "RON", "RUB", "SAR", "SEK", "SGD", "THB", "TRY", "TWD", "UAH",
+    "USD", "ZAR",
+))
+_COINLESS_FIAT = frozenset(("CLP", "COP", "HUF", "IDR", "ISK", "JPY", "KRW", "NGN", "PYG", "VND"))
+# fmt: on
 
 
 @cache
@@ -69,7 +48,7 @@ def scale_of(currency: str) -> int:
     """Return how many decimals an amount of the currency has at most: 18, of state money 8 or 6."""
     if currency in _COINLESS_FIAT:
         return _COINLESS_FIAT_SCALE
-    return _FIAT_SCALE if currency in _FIAT or currency in _MORE_FIAT else _CRYPTO_SCALE
+    return _FIAT_SCALE if currency in _FIAT else _CRYPTO_SCALE
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Decisions with figures worked out by hand: fees of 0.1 % (maker) and 0.2 % (taker), dollars of eight places."""
+"""Orders and money against figures worked out by hand."""
 
 from __future__ import annotations
 
@@ -8,353 +8,249 @@ import pytest
 
 from coinstream.messages import (
     BookSnapshot,
-    CancelAllOrders,
     CancelOrder,
-    CommandRejected,
+    Command,
     Deposit,
+    Event,
     Instrument,
     OpenAccount,
-    OrderAccepted,
-    OrderCancelled,
-    OrderRejected,
+    OrderFilled,
     PlaceOrder,
-    Quote,
     Trade,
     Withdraw,
 )
-from coinstream.trading import Account, Markets, decide, wake
-from coinstream.trading.account import MOST_COMMANDS, MOST_OPEN_ORDERS
+from coinstream.trading import Account, Decision, Link, Markets, decide, explain, verify_chain, wake
 
 T = 1_700_000_000_000_000
-S = 1_000_000
-BIDS = (("99.5", "2"), ("99", "5"))
-ASKS = (("100", "1"), ("100.5", "2"), ("111", "50"))
+ASKS = (("100.00", "1"), ("100.10", "0.5"), ("120", "9"))
+BIDS = (("99.90", "1"), ("99.80", "2"))
 
 
 class Desk:
-    """One account at one market, BTC-USD of a venue ``v``."""
+    """One account before one market, a millisecond later at each step."""
 
-    def __init__(self, usd: str | None = "1000", **instrument: Any) -> None:
+    def __init__(self, *, lot: str | None = "0.0001", **deposits: str) -> None:
+        self.now_us = T
         self.markets = Markets()
         self.account: Account | None = None
-        self.number = 0
-        self.now_us = T
-        listed = {
-            "venue": "v",
-            "symbol": "BTC-USD",
-            "venue_symbol": "BTCUSD",
-            "base": "BTC",
-            "quote": "USD",
-            "tick_size": "0.01",
-            "lot_size": "0.0001",
-            "minimum_notional": "10",
-            "status": "online",
-            "received_time_us": T,
-        }
-        self.markets.take(Instrument(**(listed | instrument)), T)
-        self.book(BIDS, ASKS)
-        if usd is not None:
-            self.send(OpenAccount)
-            self.send(Deposit, currency="USD", amount=usd)
-
-    def send(self, kind: Any, **fields: Any) -> list[Any]:
-        """Send a command; returns its events."""
-        self.number += 1
-        key = fields.pop("key", "ann-1")
-        base = {"account_id": "ann-1", "user_id": "ann", "command_id": f"c{self.number}", "sent_time_us": self.now_us}
-        decision = decide(self.account, self.markets, kind(**(base | fields)), key=key, now_us=self.now_us)
-        self.account = decision.account
-        return list(decision.events)
-
-    def order(self, **fields: Any) -> list[Any]:
-        """Place an order."""
-        base = {"venue": "v", "symbol": "BTC-USD", "order_type": "market", "side": "buy"}
-        return self.send(PlaceOrder, **(base | fields))
-
-    def limit(self, **fields: Any) -> list[Any]:
-        return self.order(order_type="limit", **fields)
-
-    def book(self, bids: Any, asks: Any) -> list[Any]:
-        """Publish a book; returns the events of whatever it woke."""
-        return self.market(
-            BookSnapshot(venue="v", symbol="BTC-USD", bids=bids, asks=asks, sequence=7, received_time_us=self.now_us)
+        self.events: list[Event] = []
+        self.sent = 0
+        instrument = Instrument(
+            venue="v",
+            symbol="BTC-USD",
+            venue_symbol="x",
+            base="BTC",
+            quote="USD",
+            tick_size="0.01",
+            lot_size=lot,
+            minimum_notional="0",
+            status="online",
+            received_time_us=T,
         )
+        self.markets.take(instrument, T)
+        self.book()
+        self.ask(OpenAccount)
+        for currency, amount in deposits.items():
+            self.ask(Deposit, currency=currency, amount=amount)
 
-    def trade(self, price: str, size: str, trade_id: str = "t1", **fields: Any) -> list[Any]:
-        base = {
-            "venue": "v",
-            "symbol": "BTC-USD",
-            "aggressor_side": "sell",
-            "event_time_us": self.now_us,
-            "received_time_us": self.now_us,
-            "provenance": "live",
-        }
-        return self.market(Trade(trade_id=trade_id, price=price, size=size, **(base | fields)))
+    def book(self, *, bids: Any = BIDS, asks: Any = ASKS) -> list[Event]:
+        return self.heard(BookSnapshot(venue="v", symbol="BTC-USD", bids=bids, asks=asks, received_time_us=T))
 
-    def market(self, message: Any) -> list[Any]:
-        self.now_us += 1
+    def heard(self, message: Any) -> list[Event]:
+        self.now_us += 1000
         market = self.markets.take(message, self.now_us)
         if self.account is None:
             return []
-        woken = wake(self.account, market, message, published_time_us=self.now_us, now_us=self.now_us)
-        self.account = woken.account
-        return list(woken.events)
+        decision = wake(self.account, market, message, published_time_us=self.now_us, now_us=self.now_us)
+        return self.said(decision)
 
-    def balance(self, currency: str) -> tuple[str, str]:
-        """Available and held, in digits."""
+    def said(self, decision: Decision) -> list[Event]:
+        self.account = decision.account
+        self.events += decision.events
+        for event in decision.events:
+            if isinstance(event, OrderFilled):
+                assert explain(event) == []
+        return list(decision.events)
+
+    def ask(self, kind: type[Command], **fields: Any) -> list[Event]:
+        self.now_us += 1000
+        self.sent += 1
+        stamps = {"account_id": "a", "user_id": "u", "command_id": f"c{self.sent}", "sent_time_us": self.now_us}
+        command = kind(**(stamps | fields))
+        return self.said(decide(self.account, self.markets, command, key="a", now_us=self.now_us))
+
+    def order(self, side: str, quantity: str | None = None, **fields: Any) -> list[Event]:
+        return self.ask(
+            PlaceOrder,
+            order_type="limit" if "limit_price" in fields else "market",
+            side=side,
+            venue="v",
+            symbol="BTC-USD",
+            quantity=quantity,
+            **fields,
+        )
+
+    def has(self, currency: str) -> tuple[str, str]:
         assert self.account is not None
         balance = self.account.state().balances.get(currency)
         return ("0", "0") if balance is None else (balance.available, balance.held)
 
 
-def rejection(events: list[Any]) -> str:
-    (event,) = events
-    assert isinstance(event, (OrderRejected, CommandRejected))
-    return event.reason
-
-
-def test_market_buy_takes_the_levels_one_fill_each_and_pays_the_takers_fee() -> None:
-    desk = Desk()
-    accepted, first, second = desk.order(quantity="2.5")
-    assert isinstance(accepted, OrderAccepted)
-    assert (first.price, first.quantity, first.notional, first.fee, first.remaining) == (
-        "100",
-        "1",
-        "100",
-        "0.2",
-        "1.5",
+def trade(price: str, size: str, **fields: Any) -> Trade:
+    return Trade(
+        **(
+            {
+                "venue": "v",
+                "symbol": "BTC-USD",
+                "trade_id": "t1",
+                "price": price,
+                "size": size,
+                "aggressor_side": "sell",
+                "event_time_us": T,
+                "received_time_us": T,
+                "provenance": "live",
+            }
+            | fields
+        )
     )
-    assert (second.price, second.quantity, second.notional, second.fee) == ("100.5", "1.5", "150.75", "0.3015")
-    assert second.order_status == "filled"
-    assert [(level.price, level.taken_before, level.taken) for level in second.evidence.levels] == [
-        ("100.5", "0", "1.5")
+
+
+def test_limit_order_takes_then_rests_then_makes_and_holds_what_it_needs() -> None:
+    desk = Desk(USD="1000")
+    accepted, taken, *_ = desk.order("buy", "2", limit_price="100.10")
+    # Held 2 x 100.10 and 0.2 % of it: 200.6004. Taken 1 at 100.00 (100 + 0.2) and 0.5 at 100.10 (50.05 + 0.1001).
+    assert [entry.amount for entry in accepted.entries] == ["-200.6004", "200.6004"]
+    assert isinstance(taken, OrderFilled)
+    assert (taken.price, taken.notional, taken.fee, taken.liquidity) == ("100", "100", "0.2", "taker")
+    # 1000 - 100.2 - 50.1501 - what 0.5 still needs (50.05 + 0.1001).
+    assert desk.has("USD") == ("799.4998", "50.1501")
+    assert desk.has("BTC") == ("1.5", "0")
+    assert desk.heard(trade("100.10", "5")) == []  # at the limit is not through it
+    (made,) = desk.heard(trade("100.09", "0.2"))
+    assert isinstance(made, OrderFilled)
+    assert (made.price, made.quantity, made.notional, made.fee) == ("100.1", "0.2", "20.02", "0.02002")
+    assert (made.liquidity, made.remaining, made.order_status) == ("maker", "0.3", "open")
+    assert desk.heard(trade("100.09", "0.2")) == []  # the same trade again
+    assert desk.has("USD") == ("799.51982", "30.09006")
+    (cancelled,) = desk.ask(CancelOrder, order_id="a:c3")
+    assert cancelled.entries[0].amount == "-30.09006"
+    assert desk.has("USD") == ("829.60988", "0")
+
+
+def test_fill_and_fee_round_once_and_the_house_has_the_difference() -> None:
+    desk = Desk(lot="0.00000001", USD="1")
+    desk.book(asks=(("33333.33", "1"),), bids=(("33333.32", "1"),))
+    _, fill = desk.order("buy", "0.00000001")
+    # 0.0003333333 goes up to 0.00033334; its fee 0.0000006666666 up to 0.00000067.
+    usd = [(entry.holder, entry.amount, entry.kind) for entry in fill.entries if entry.currency == "USD"]
+    assert usd == [
+        ("account", "-0.00033334", "trade"),
+        ("house", "0.00033333", "trade"),
+        ("house", "0.00000001", "rounding"),
+        ("account", "-0.00000067", "fee"),
+        ("fees", "0.00000066", "fee"),
+        ("house", "0.00000001", "rounding"),
     ]
-    assert desk.balance("BTC") == ("2.5", "0")
-    assert desk.balance("USD") == ("748.7485", "0")  # 1000 - 100 - 0.2 - 150.75 - 0.3015
+    assert desk.has("USD") == ("0.99966599", "0")
 
 
-def test_market_buy_by_amount_spends_no_more_than_that_fee_included() -> None:
-    desk = Desk()
-    _, first, second = desk.order(amount="150")
-    assert (first.quantity, first.notional, first.fee) == ("1", "100", "0.2")
-    # 49.8 left: 49.8 / (100.5 * 1.002) = 0.49453 -> 0.4945 lots: 49.69725 and 0.0993945
-    assert (second.quantity, second.notional, second.fee) == ("0.4945", "49.69725", "0.0993945")
-    assert second.amount_left == "0.0033555"
-    assert desk.balance("USD") == ("850.0033555", "0")
+def test_smallest_and_largest_amounts_are_exact() -> None:
+    desk = Desk(lot=None, BTC="1000000000000.000000000000000001")
+    _, fill = desk.order("sell", "0.000000000000000001")
+    assert isinstance(fill, OrderFilled)
+    assert (fill.quantity, fill.notional, fill.fee) == ("0.000000000000000001", "0", "0")
+    assert desk.has("BTC") == ("1000000000000", "0")
 
 
-def test_market_sell_is_paid_less_the_fee() -> None:
-    desk = Desk()
-    desk.send(Deposit, currency="BTC", amount="3")
-    *_, first, second = desk.order(side="sell", quantity="2.5")
-    assert (first.price, first.quantity, first.notional, first.fee) == ("99.5", "2", "199", "0.398")
-    assert (second.price, second.quantity, second.notional, second.fee) == ("99", "0.5", "49.5", "0.099")
-    assert desk.balance("USD") == ("1248.003", "0")
-    assert desk.balance("BTC") == ("0.5", "0")
+def test_amount_to_spend_is_never_exceeded() -> None:
+    desk = Desk(USD="150")
+    _, fill = desk.order("buy", amount="100")
+    # 100 / (100 x 1.002) is 0.99800..., in lots 0.998: 99.8 and 0.1996.
+    assert isinstance(fill, OrderFilled)
+    assert (fill.quantity, fill.notional, fill.fee, fill.amount_left) == ("0.998", "99.8", "0.1996", "0.0004")
+    assert fill.order_status == "filled"
+    assert desk.has("USD") == ("50.0004", "0")
 
 
-def test_market_order_stops_at_the_band_and_the_rest_is_cancelled() -> None:
-    desk = Desk()
-    *_, cancelled = desk.order(quantity="4")  # middle 99.75, ten percent more is 109.725: not the level at 111
-    assert isinstance(cancelled, OrderCancelled)
-    assert (cancelled.reason, cancelled.remaining) == ("price_out_of_band", "1")
-    assert desk.balance("BTC") == ("3", "0")
-
-
-def test_resting_buy_holds_price_and_highest_fee_and_gives_back_what_a_maker_does_not_pay() -> None:
-    desk = Desk()
-    (accepted,) = desk.limit(quantity="2", limit_price="99")
-    assert isinstance(accepted, OrderAccepted)
-    assert desk.balance("USD") == ("801.604", "198.396")  # 198 and 0.2 % of it
-    (fill,) = desk.trade("98.99", "0.5")
-    assert (fill.price, fill.quantity, fill.liquidity, fill.fee, fill.remaining) == (
-        "99",
-        "0.5",
-        "maker",
-        "0.0495",
-        "1.5",
-    )
-    assert fill.evidence.trade_id == "t1"
-    assert desk.balance("USD") == ("801.6535", "148.797")  # 0.099 was held for the fee, 0.0495 is paid
-    (cancelled,) = desk.send(CancelOrder, order_id=accepted.order_id)
-    assert (cancelled.remaining, cancelled.reason) == ("1.5", "requested")
-    assert desk.balance("USD") == ("950.4505", "0")
-    assert desk.balance("BTC") == ("0.5", "0")
-
-
-def test_limit_that_crosses_takes_first_and_rests_with_what_is_left() -> None:
-    desk = Desk()
-    accepted, fill = desk.limit(quantity="2", limit_price="100")
-    assert (fill.price, fill.quantity, fill.liquidity, fill.fee) == ("100", "1", "taker", "0.2")
-    assert desk.balance("USD") == ("799.6", "100.2")  # 100.2 paid, 100.2 held
-    assert [order.order_id for order in desk.account.state().open_orders] == [accepted.order_id]  # type: ignore[union-attr]
-
-
-def test_later_book_fills_a_resting_order_up_to_its_depth_at_the_orders_own_price() -> None:
-    desk = Desk()
-    desk.limit(quantity="3", limit_price="99.7")
-    (fill,) = desk.book(BIDS, (("99.6", "0.5"), ("99.7", "1"), ("99.8", "9")))
-    assert (fill.price, fill.quantity, fill.liquidity, fill.remaining) == ("99.7", "1.5", "maker", "1.5")
-    assert [(level.price, level.taken) for level in fill.evidence.levels] == [("99.6", "0.5"), ("99.7", "1")]
-
-
-def test_same_book_published_again_gives_nothing_more() -> None:
-    desk = Desk()
-    desk.limit(quantity="3", limit_price="99.7")
-    later = (BIDS, (("99.6", "0.5"),))
-    assert len(desk.book(*later)) == 1
-    assert desk.book(*later) == []
-    assert len(desk.book(BIDS, (("99.6", "0.6"),))) == 1
-
-
-def test_quantity_of_a_level_is_taken_once_by_an_account() -> None:
-    desk = Desk()
-    desk.order(quantity="1")
-    _, fill = desk.order(quantity="1")
-    assert fill.price == "100.5"  # the level at 100 is used up for this account
+def test_remainder_of_a_market_order_beyond_the_band_is_cancelled_and_no_level_taken_twice() -> None:
+    desk = Desk(USD="10000")
+    *_, cancelled = desk.order("buy", "3")
+    assert (cancelled.reason, cancelled.remaining) == ("price_out_of_band", "1.5")  # 120 is over 109.945
+    desk.book()  # published again, the same book
+    (rejected,) = desk.order("buy", "1")
+    assert rejected.reason == "price_out_of_band"
+    desk.book(asks=(("100.00", "1.5"),))
+    assert len(desk.order("buy", "1")) == 2
 
 
 @pytest.mark.parametrize(
-    ("price", "fields"),
-    [("99", {}), ("99.01", {}), ("98.99", {"provenance": "backfill"})],
-)
-def test_trade_at_the_limit_or_from_the_past_fills_nothing(price: str, fields: dict[str, Any]) -> None:
-    desk = Desk()
-    desk.limit(quantity="1", limit_price="99")
-    assert desk.trade(price, "5", **fields) == []
-
-
-def test_trade_is_used_once() -> None:
-    desk = Desk()
-    desk.limit(quantity="3", limit_price="99")
-    (fill,) = desk.trade("98", "1")
-    assert fill.quantity == "1"
-    assert desk.trade("98", "1", event_time_us=fill.evidence.event_time_us) == []
-
-
-def test_immediate_or_cancel_takes_what_is_there_and_cancels_the_rest() -> None:
-    desk = Desk()
-    _, fill, cancelled = desk.limit(quantity="2", limit_price="100", time_in_force="ioc")
-    assert fill.quantity == "1"
-    assert (cancelled.reason, cancelled.remaining) == ("immediate_or_cancel", "1")
-    assert desk.balance("USD") == ("899.8", "0")
-
-
-def test_post_only_rests_or_is_rejected() -> None:
-    desk = Desk()
-    assert rejection(desk.limit(quantity="1", limit_price="100", time_in_force="post_only")) == "post_only_would_take"
-    (accepted,) = desk.limit(quantity="1", limit_price="99.99", time_in_force="post_only")
-    assert isinstance(accepted, OrderAccepted)
-    assert desk.balance("USD") == ("899.91001", "100.08999")  # 99.99 and a maker's fee of 0.09999
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
+    ("asked", "reason"),
     [
         ({"quantity": "1e-19"}, "invalid_amount"),
         ({"quantity": "-0"}, "invalid_amount"),
         ({"quantity": "NaN"}, "invalid_amount"),
         ({"quantity": "1" * 40}, "invalid_amount"),
-        ({"quantity": "0.00005"}, "lot_size"),
-        ({"quantity": "0.05"}, "below_minimum"),
-        ({"quantity": "3", "symbol": "XYZ-USD"}, "unknown_instrument"),
-        ({}, "invalid_order"),
+        ({"quantity": "0.00001"}, "lot_size"),
+        ({"quantity": "1", "limit_price": "100.001"}, "tick_size"),
+        ({"quantity": "1", "limit_price": "109.95"}, "price_out_of_band"),  # the middle is 99.95
+        ({"quantity": "1", "limit_price": "100", "time_in_force": "post_only"}, "post_only_would_take"),
+        ({"quantity": "1"}, "insufficient_funds"),  # 100.2 of 100
         ({"quantity": "1", "amount": "1"}, "invalid_order"),
-        ({"amount": "100", "side": "sell"}, "invalid_order"),
-        ({"quantity": "1", "side": "sell"}, "insufficient_funds"),
-        ({"amount": "1000.00000001"}, "insufficient_funds"),
-        ({"amount": "100.000000001"}, "invalid_amount"),
-        ({"order_type": "limit", "quantity": "1", "limit_price": "99.999"}, "tick_size"),
-        ({"order_type": "limit", "quantity": "1", "limit_price": "120"}, "price_out_of_band"),
-        ({"order_type": "limit", "quantity": "11", "limit_price": "99"}, "insufficient_funds"),
-        ({"order_type": "limit", "quantity": "1"}, "invalid_order"),
+        ({"amount": "0.001"}, "below_minimum"),
+        ({"quantity": "1", "symbol": "ETH-USD"}, "unknown_instrument"),
     ],
 )
-def test_order_that_cannot_be_is_rejected_with_its_reason(fields: dict[str, Any], reason: str) -> None:
-    desk = Desk()
-    before = desk.balance("USD")
-    assert rejection(desk.order(**fields)) == reason
-    assert desk.balance("USD") == before
+def test_order_that_cannot_be_is_rejected_and_changes_no_balance(asked: dict[str, Any], reason: str) -> None:
+    desk = Desk(USD="100")
+    fields: dict[str, Any] = {"order_type": "limit" if "limit_price" in asked else "market", "symbol": "BTC-USD"}
+    (rejected,) = desk.ask(PlaceOrder, side="buy", venue="v", **(fields | asked))
+    assert rejected.reason == reason
+    assert rejected.entries == ()
+    assert desk.has("USD") == ("100", "0")
 
 
-def test_market_that_is_silent_for_five_seconds_trades_no_more() -> None:
-    desk = Desk()
-    desk.now_us += 5 * S
-    assert isinstance(desk.order(quantity="1")[0], OrderAccepted)
-    desk.now_us += 1
-    assert rejection(desk.order(quantity="1")) == "market_stale"
+def test_immediate_or_cancel_takes_what_it_can_at_its_limit() -> None:
+    desk = Desk(USD="1000")
+    *_, cancelled = desk.order("buy", "2", limit_price="100", time_in_force="ioc")
+    assert (cancelled.reason, cancelled.remaining) == ("immediate_or_cancel", "1")
+    assert desk.has("USD") == ("899.8", "0")
 
 
-def test_quote_sets_the_middle_that_the_band_is_of() -> None:
-    desk = Desk()
-    desk.market(Quote(venue="v", symbol="BTC-USD", bid="80", ask="82", received_time_us=T))
-    assert rejection(desk.order(quantity="1")) == "price_out_of_band"  # 81 and ten percent of it is below 100
+def test_stale_market_takes_no_order() -> None:
+    desk = Desk(USD="1000")
+    desk.now_us += 5_000_001
+    (rejected,) = desk.order("buy", "1")
+    assert rejected.reason == "market_stale"
 
 
-def test_perpetual_and_offline_instruments_do_not_trade() -> None:
-    assert rejection(Desk(status="offline").order(quantity="1")) == "market_offline"
-    desk = Desk(symbol="BTC-USD-PERP")
-    assert rejection(desk.order(symbol="BTC-USD-PERP", quantity="1")) == "not_spot"
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"user_id": "eve"}, "not_the_owner"),
-        ({"key": "other"}, "wrong_key"),
-        ({"sent_time_us": T - 86_400 * S - 10}, "command_expired"),
-        ({"sent_time_us": T + 61 * S}, "command_expired"),
-    ],
-)
-def test_command_that_is_not_its_account_s_changes_nothing(fields: dict[str, Any], reason: str) -> None:
-    desk = Desk()
+def test_command_older_than_what_is_remembered_is_expired_and_changes_nothing() -> None:
+    desk = Desk(USD="1000")
+    first = desk.account
+    assert first is not None
+    for _ in range(256):
+        desk.ask(Withdraw, currency="USD", amount="1")
+    assert desk.has("USD") == ("744", "0")
+    assert desk.ask(Withdraw, currency="USD", amount="1", command_id="c200") == []
     before = desk.account
-    (rejected,) = desk.send(Withdraw, currency="USD", amount="1", **fields)
-    assert (rejected.reason, rejected.account_version, rejected.entries) == (reason, 0, ())
+    (expired,) = desk.ask(Deposit, currency="USD", amount="1", command_id="c2", sent_time_us=T)
+    assert (expired.reason, expired.account_version) == ("command_expired", 0)
     assert desk.account is before
 
 
-def test_account_is_opened_first_and_once() -> None:
-    desk = Desk(usd=None)
-    assert rejection(desk.send(Deposit, currency="USD", amount="1")) == "account_not_opened"
-    desk.send(OpenAccount)
-    assert rejection(desk.send(OpenAccount)) == "already_open"
-
-
-def test_command_id_has_no_second_effect_even_with_another_content() -> None:
-    desk = Desk()
-    assert desk.send(Deposit, currency="USD", amount="1", command_id="c2") == []
-    assert desk.balance("USD") == ("1000", "0")
-
-
-def test_command_older_than_what_is_remembered_is_refused() -> None:
-    desk = Desk()
-    old_us = desk.now_us
-    desk.now_us += 10
-    for _ in range(MOST_COMMANDS + 2):
-        desk.send(Deposit, currency="USD", amount="1")
+@pytest.mark.parametrize("change", ["amount", "missing", "swapped", "cut off"])
+def test_chain_tells_of_every_change(change: str) -> None:
+    desk = Desk(USD="1000", BTC="2")
+    desk.order("buy", "1")
+    desk.order("sell", "0.5")
     assert desk.account is not None
-    assert len(desk.account.commands) == MOST_COMMANDS
-    assert rejection(desk.send(Deposit, currency="USD", amount="1", command_id="c2", sent_time_us=old_us - 1)) == (
-        "command_expired"
-    )
-
-
-def test_open_orders_are_bounded() -> None:
-    desk = Desk(usd="1000000")
-    for _ in range(MOST_OPEN_ORDERS):
-        assert isinstance(desk.limit(quantity="1", limit_price="99")[0], OrderAccepted)
-    assert rejection(desk.limit(quantity="1", limit_price="99")) == "too_many_open_orders"
-    assert len(desk.send(CancelAllOrders)) == MOST_OPEN_ORDERS
-    assert desk.balance("USD") == ("1000000", "0")
-    assert rejection(desk.send(CancelAllOrders)) == "no_open_orders"
-
-
-@pytest.mark.parametrize("amount", ["0.000000000000000001", "999999999999.000000000000000001"])
-def test_least_and_great_amounts_pass_exactly(amount: str) -> None:
-    desk = Desk()
-    desk.send(Deposit, currency="BTC", amount=amount)
-    assert desk.balance("BTC") == (amount, "0")
-    (withdrawn,) = desk.send(Withdraw, currency="BTC", amount=amount)
-    assert withdrawn.amount == amount
-    assert desk.balance("BTC") == ("0", "0")
+    links = [Link(it.account_version, it.event_time_us, it.entries, it.hash or "") for it in desk.events if it.entries]
+    assert verify_chain("a", links, head=desk.account.hash) == []
+    if change == "amount":
+        links[0] = links[0]._replace(entries=links[1].entries)
+    elif change == "missing":
+        del links[1]
+    elif change == "swapped":
+        links[0], links[1] = links[1], links[0]
+    else:
+        links.pop()
+    assert verify_chain("a", links, head=desk.account.hash)
