@@ -94,15 +94,16 @@ def test_what_cannot_be_read_is_a_dead_letter_and_its_neighbours_are_answered(ex
     assert all(letter.stage == "engine" for letter in letters)
 
 
-@pytest.mark.parametrize("amount", ["1e-19", "-0", "NaN", "0", "1" * 40, "", "0." + "0" * 18 + "1", " 1"])
-def test_amount_that_is_none_is_rejected_with_the_reason(exchange: Exchange, amount: str) -> None:
+def test_amounts_that_are_none_are_rejected_with_the_reason(exchange: Exchange) -> None:
+    amounts = ["1e-19", "-0", "NaN", "0", "1" * 40, "", "0." + "0" * 18 + "1", " 1"]
+    deposits = [Deposit(**of("ann-1", f"d{n}", currency="USD", amount=it)) for n, it in enumerate(amounts)]
     end = exchange.start()
-    exchange.send(funded("ann-1")[0], Deposit(**of("ann-1", "d", currency="USD", amount=amount)))
+    exchange.send(funded("ann-1")[0], *deposits)
     exchange.wait_until_answered()
     end()
-    _, rejected = exchange.events()
-    assert isinstance(rejected, CommandRejected)
-    assert rejected.reason == "invalid_amount"
+    rejected = [event for event in exchange.events() if isinstance(event, CommandRejected)]
+    assert [event.command_id for event in rejected] == [deposit.command_id for deposit in deposits]
+    assert {event.reason for event in rejected} == {"invalid_amount"}
     assert exchange.states()["ann-1"].balances == {}
 
 
@@ -150,6 +151,7 @@ def test_engine_without_a_market_says_so_and_takes_money_all_the_same(exchange: 
     assert rejected.reason == "unknown_instrument"
 
 
+@pytest.mark.slow
 def test_accounts_move_between_engines_as_they_come_and_go(exchange: Exchange) -> None:
     accounts = [f"acc-{number}" for number in range(40)]
     stop = threading.Event()

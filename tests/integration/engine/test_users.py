@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from coinstream.simulator import run_users
 from live_books import live_books
 from tests.integration.engine.conftest import Exchange
 
 
+@pytest.mark.slow
 def test_people_are_answered_every_one(exchange: Exchange) -> None:
     end = exchange.start()
     with live_books(exchange.bootstrap, exchange.prefix):

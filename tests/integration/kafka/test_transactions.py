@@ -97,6 +97,7 @@ def test_member_that_lost_its_partitions_commits_nothing(
     assert read(bootstrap, prefix) == ["1", "3"]
 
 
+@pytest.mark.slow
 def test_partitions_begin_before_their_records_come_and_end_before_others_have_them(
     prefix: str, producer: Producer, join: Callable[..., BatchConsumer]
 ) -> None:
@@ -126,6 +127,7 @@ def test_partitions_begin_before_their_records_come_and_end_before_others_have_t
     assert 0 < len(gone) < 12
 
 
+@pytest.mark.slow
 def test_range_up_to_the_last_record_waits_for_an_open_transaction(
     bootstrap: str, prefix: str, producer: Producer, transactions: TransactionalProducer
 ) -> None:

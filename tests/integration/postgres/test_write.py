@@ -471,7 +471,7 @@ def test_topic_that_was_made_again_starts_at_its_own_beginning(
     assert writer.positions([fresh]) == {partition: fresh}
     again = Log({partition: fresh}).batch(a_trade("1"), a_trade("3"))
     moved = LogPosition("market.trades", "second", 0, 2)
-    batch = type(again)(Trade, fresh, moved, again.messages, again.offsets, again.timestamps_ms)
+    batch = type(again)((Trade,), fresh, moved, again.messages, again.offsets, again.timestamps_ms)
     assert writer.write([batch], refused).inserted == {"trades": 1}
     assert reader.positions("postgresql")[partition] == moved
 
@@ -570,7 +570,7 @@ def test_nothing_to_write_writes_nothing_and_an_empty_batch_moves_its_position(
     assert writer.write([], refused).inserted == {}
     empty = log.batch(kind=Quote)
     beyond = LogPosition("market.quotes", TOPIC_ID, 0, 9)  # all that was there did not decode
-    writer.write([type(empty)(Quote, empty.start, beyond, [], [], [])], refused)
+    writer.write([type(empty)((Quote,), empty.start, beyond, [], [], [])], refused)
     assert reader.positions("postgresql")[Partition("market.quotes", 0)] == beyond
 
 
