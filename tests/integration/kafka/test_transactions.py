@@ -73,6 +73,7 @@ def test_messages_and_offsets_are_there_together(
     assert committed == {batches[0].partition: batches[0].end}
 
 
+@pytest.mark.slow
 def test_member_that_lost_its_partitions_commits_nothing(
     bootstrap: str,
     prefix: str,

@@ -89,6 +89,7 @@ def test_sigkill_of_parent_and_supervisors_at_once_ends_every_server_and_the_fol
         assert [server.role for server in again.servers] == ["kafka", "postgresql", "mongodb"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_mid_start_leaves_no_server_and_a_free_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-c", STARTER, str(tmp_path), "postgresql,mongodb"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -277,6 +278,7 @@ def test_data_of_another_postgresql_is_refused_and_kept(tmp_path: Path) -> None:
     assert [path.name for path in data.iterdir()] == ["PG_VERSION"]
 
 
+@pytest.mark.slow
 def test_server_that_fails_shows_its_log_and_the_others_are_stopped(tmp_path: Path) -> None:
     with local_servers.start(tmp_path, roles=["mongodb"]):
         pass
