@@ -31,6 +31,7 @@ from coinstream.kafka import (
     TransactionalProducer,
     last_offsets,
     read_range,
+    recover,
     start_offsets,
 )
 from coinstream.messages import (
@@ -58,8 +59,6 @@ FOLLOW_MESSAGES = 20_000
 CATCH_UP_S = 60.0
 LAG_EVERY_NS = 10_000_000_000
 HEALTHY_FOR_S = 60.0
-FIRST_RETRY_S = 0.2
-LAST_RETRY_S = 5.0
 LATENCY_SAMPLES = 20
 INSTRUMENTS = BY_NAME["market.instruments"]
 RECENT = (BY_NAME["market.books"], BY_NAME["market.quotes"], BY_NAME["market.trades"])
@@ -308,26 +307,14 @@ class Engine:
 
     def _recover(self, error: TransientError) -> None:
         """Wait, with the membership kept, until Kafka answers; then decide anew from what is committed."""
-        for delay_s in self._delays_s():
-            STORE_RETRIES.labels("engine").inc()
-            log.warning("waiting", why=str(error), seconds=round(delay_s, 2))
-            self._commands.pause()
-            self._commands.keep_alive(delay_s)
-            if self._stop():
-                return
-            try:
-                self._commands.rewind()
-            except TransientError as again:
-                error = again
-            else:
-                self._commands.resume()
-                return
 
-    def _delays_s(self) -> Iterator[float]:
-        ceiling_s = FIRST_RETRY_S
-        while True:
-            yield ceiling_s * (0.5 + self._chance.random() / 2)
-            ceiling_s = min(2 * ceiling_s, LAST_RETRY_S)
+        def waiting(why: TransientError, delay_s: float) -> None:
+            STORE_RETRIES.labels("engine").inc()
+            log.warning("waiting", why=str(why), seconds=round(delay_s, 2))
+
+        stop, chance = self._stop, self._chance
+        # The rewind is itself a question to Kafka.
+        recover(self._commands, error, touch=lambda: None, waiting=waiting, stop=stop, chance=chance)
 
     def _count(self, batches: Sequence[RawBatch], began_ns: int) -> None:
         now_ns = self._now_ns()

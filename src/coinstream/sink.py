@@ -26,12 +26,12 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from coinstream.errors import TransientError
-from coinstream.kafka import BatchConsumer, DeadLetter, Producer, RawBatch
+from coinstream.kafka import BatchConsumer, DeadLetter, Producer, RawBatch, recover
 from coinstream.messages import (
     MARKET_TOPICS,
     DecodedBatch,
@@ -67,8 +67,6 @@ LAG_EVERY_NS = 2_000_000_000
 HEALTHY_FOR_S = 60.0
 """How long a turn of the loop, in which the store and Kafka have answered, vouches for the process."""
 FLUSH_TIMEOUT_S = 30.0
-FIRST_RETRY_S = 0.2
-LAST_RETRY_S = 5.0
 REMEMBERED_LETTERS = 10_000
 LATENCY_SAMPLES = 20
 
@@ -235,27 +233,13 @@ class Sink:
     def _recover(self, error: TransientError) -> None:
         """Wait, with the membership kept, until the store answers; then begin where it stands."""
         self._ahead = None  # it follows what was not written, and is read again
-        for delay_s in self._delays_s():
-            STORE_RETRIES.labels(self._store.name).inc()
-            log.warning("waiting", store=self._store.name, why=str(error), seconds=round(delay_s, 2))
-            self._consumer.pause()
-            self._consumer.keep_alive(delay_s)
-            if self._stop():
-                return
-            try:
-                self._store.touch()
-                self._consumer.rewind()
-            except TransientError as again:
-                error = again
-            else:
-                self._consumer.resume()
-                return
 
-    def _delays_s(self) -> Iterator[float]:
-        ceiling_s = FIRST_RETRY_S
-        while True:
-            yield ceiling_s * (0.5 + self._chance.random() / 2)
-            ceiling_s = min(2 * ceiling_s, LAST_RETRY_S)
+        def waiting(why: TransientError, delay_s: float) -> None:
+            STORE_RETRIES.labels(self._store.name).inc()
+            log.warning("waiting", store=self._store.name, why=str(why), seconds=round(delay_s, 2))
+
+        touch, stop, chance = self._store.touch, self._stop, self._chance
+        recover(self._consumer, error, touch=touch, waiting=waiting, stop=stop, chance=chance)
 
     def _count(self, decoded: Sequence[DecodedBatch], written: Written, began_ns: int) -> None:
         now_ns = self._now_ns()

@@ -17,6 +17,7 @@ from coinstream.kafka.log import (
 )
 from coinstream.kafka.partitioner import partition_of
 from coinstream.kafka.producer import Producer, UndeliveredError
+from coinstream.kafka.recovery import recover
 from coinstream.kafka.tail import Tail
 from coinstream.kafka.topics import TopicChange, apply_topics, topic_ids
 from coinstream.kafka.transactions import TransactionalProducer
@@ -42,6 +43,7 @@ __all__ = [
     "read_dead_letter",
     "read_dead_letters",
     "read_range",
+    "recover",
     "start_offsets",
     "topic_ids",
 ]
